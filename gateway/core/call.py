@@ -1,0 +1,27 @@
+"""What a client asked for: the body as it came and the few fields Weir acts on."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Operation = Literal["chat", "text_completion", "embeddings"]
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One request of one client, read but never rewritten.
+
+    `path` is relative to an upstream's `base_url` ("/chat/completions"); `body` is byte for byte what the client sent;
+    `include_usage` is what the client itself said about a usage frame: None when it said nothing.
+    """
+
+    dialect: str
+    operation: Operation
+    path: str
+    model: str
+    body: bytes
+    stream: bool = False
+    include_usage: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None

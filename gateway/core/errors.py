@@ -1,0 +1,90 @@
+"""Everything that can go wrong with a call: each class knows the status to answer with and whether another target may be tried.
+
+Rendered once, in the caller's dialect, by `Dialect.error_body` and `Dialect.error_event`. Messages are ours: they carry neither
+secrets nor content of the call.
+"""
+
+
+class GatewayError(Exception):
+    """Base of the tree. `status` is HTTP, `code` machine-readable (also `error.type` in telemetry), `kind` the caller-facing family."""
+
+    status = 500
+    code = "gateway_error"
+    kind = "gateway_error"
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.status = status or type(self).status
+        self.retry_after = retry_after
+
+
+class Rejected(GatewayError):
+    """The gateway will not carry this call: its outcome is `rejected` and no upstream was asked."""
+
+    status = 400
+    code = "bad_request"
+    kind = "invalid_request_error"
+
+
+class BodyTooLarge(Rejected):
+    status = 413
+    code = "request_too_large"
+
+
+class ModelNotFound(Rejected):
+    status = 404
+    code = "model_not_found"
+
+
+class NoTarget(Rejected):
+    """Every target of the route is out of order and none may be tried."""
+
+    status = 503
+    code = "no_target_available"
+    kind = "upstream_error"
+
+
+class ShuttingDown(Rejected):
+    status = 503
+    code = "server_shutdown"
+    kind = "gateway_error"
+
+
+class UpstreamError(GatewayError):
+    """An upstream failed before it spoke, or in the middle of its answer."""
+
+    status = 502
+    code = "upstream_error"
+    kind = "upstream_error"
+
+
+class ConnectFailed(UpstreamError):
+    """No connection: refused, unresolvable, TLS not trusted, or not in time. `code` says which."""
+
+    code = "connect_failed"
+
+
+class StreamTruncated(UpstreamError):
+    """The stream ended without its terminal marker, by FIN (`stream_truncated`) or by a broken connection (`connection_reset`)."""
+
+    code = "stream_truncated"
+
+
+class ErrorEvent(UpstreamError):
+    """The upstream answered 200 and then reported an error inside its stream."""
+
+    code = "error_event"
+
+
+class SlowFirstToken(UpstreamError):
+    status = 504
+    code = "slow_first_token"
+
+
+class UpstreamStalled(UpstreamError):
+    """No byte within `stall.liveness` (`upstream_silent`), or bytes but no token within `stall.progress` (`no_progress`)."""
+
+    status = 504
+    code = "upstream_silent"

@@ -1,0 +1,78 @@
+"""What a worker tells the recorder about its streams, and the recorder's acknowledgement; msgpack over one local socket."""
+
+from msgspec import Struct
+
+from gateway.core.owners import Blame
+from gateway.core.record import State, StreamRecord
+
+
+class Hello(Struct, frozen=True, tag=True):
+    """The first word of either side after it starts: whatever the other side held of a predecessor is stale."""
+
+    pid: int
+
+
+class Begun(Struct, frozen=True, tag=True):
+    """A stream was routed: its record so far, so that a worker's death can still be told as the end of each of its streams."""
+
+    record: StreamRecord
+
+
+class Moved(Struct, frozen=True, tag=True):
+    """A live stream changed state or upstream; `at` is monotonic seconds."""
+
+    stream_id: str
+    state: State
+    upstream: str
+    at: float
+
+
+class Stalled(Struct, frozen=True, tag=True):
+    """A live stream has been silent for longer than its route's threshold: told when noticed, not when over."""
+
+    stream_id: str
+    blame: Blame
+    phase: str
+    at: float
+
+
+class Ended(Struct, frozen=True, tag=True):
+    """A stream's final record. `seq` numbers these per worker process, for the acknowledgement."""
+
+    seq: int
+    record: StreamRecord
+
+
+class TargetState(Struct, frozen=True):
+    """What one worker thinks of one target: `ttft` is its estimate in seconds, `score` what the policy compares."""
+
+    upstream: str
+    model: str
+    ttft: float | None
+    score: float
+    in_flight: int
+    breaker: str
+    since: float
+    last_error: str | None = None
+
+
+class Pulse(Struct, frozen=True, tag=True):
+    """A worker's heartbeat, once a second."""
+
+    pid: int
+    at: float
+    streams: int
+    loop_lag: float
+    oldest_gap: float
+    dropped: dict[str, int]
+    targets: list[TargetState]
+
+
+class Ack(Struct, frozen=True, tag=True):
+    """From the recorder: every `Ended` up to `seq` is stored."""
+
+    seq: int
+
+
+FromWorker = Hello | Begun | Moved | Stalled | Ended | Pulse
+FromRecorder = Hello | Ack
