@@ -4,13 +4,20 @@ Rendered once, in the caller's dialect, by `Dialect.error_body` and `Dialect.err
 secrets nor content of the call.
 """
 
+from gateway.core.record import Outcome
+
 
 class GatewayError(Exception):
-    """Base of the tree. `status` is HTTP, `code` machine-readable (also `error.type` in telemetry), `kind` the caller-facing family."""
+    """Base of the tree.
+
+    `status` is HTTP, `code` machine-readable (also `error.type` in telemetry), `kind` the caller-facing family, `outcome` what the
+    stream's record says when this is what ended it, `retry_after` seconds.
+    """
 
     status = 500
     code = "gateway_error"
     kind = "gateway_error"
+    outcome: Outcome = "gateway_error"
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -26,6 +33,7 @@ class Rejected(GatewayError):
     status = 400
     code = "bad_request"
     kind = "invalid_request_error"
+    outcome: Outcome = "rejected"
 
 
 class BodyTooLarge(Rejected):
@@ -52,12 +60,28 @@ class ShuttingDown(Rejected):
     kind = "gateway_error"
 
 
+class ClientStalled(GatewayError):
+    """The client has taken nothing for `client.write_timeout`; nobody is left to read this."""
+
+    code = "write_timeout"
+    outcome: Outcome = "client_stalled"
+
+
+class Stopped(GatewayError):
+    """The gateway ends a running stream because it shuts down."""
+
+    status = 503
+    code = "server_shutdown"
+    outcome: Outcome = "shutdown"
+
+
 class UpstreamError(GatewayError):
     """An upstream failed before it spoke, or in the middle of its answer."""
 
     status = 502
     code = "upstream_error"
     kind = "upstream_error"
+    outcome: Outcome = "upstream_error"
 
 
 class ConnectFailed(UpstreamError):
@@ -70,6 +94,7 @@ class StreamTruncated(UpstreamError):
     """The stream ended without its terminal marker, by FIN (`stream_truncated`) or by a broken connection (`connection_reset`)."""
 
     code = "stream_truncated"
+    outcome: Outcome = "upstream_truncated"
 
 
 class ErrorEvent(UpstreamError):
@@ -81,6 +106,7 @@ class ErrorEvent(UpstreamError):
 class SlowFirstToken(UpstreamError):
     status = 504
     code = "slow_first_token"
+    outcome: Outcome = "first_token_timeout"
 
 
 class UpstreamStalled(UpstreamError):
@@ -88,3 +114,4 @@ class UpstreamStalled(UpstreamError):
 
     status = 504
     code = "upstream_silent"
+    outcome: Outcome = "upstream_stalled"

@@ -69,8 +69,12 @@ class Pulse(Struct, frozen=True, tag=True):
 
 
 class Ack(Struct, frozen=True, tag=True):
-    """From the recorder: every `Ended` up to `seq` is stored."""
+    """From the recorder: every `Ended` up to `seq` of the worker process `pid` is stored.
 
+    The pid keeps a dead worker's acknowledgement, still waiting in the kernel, from being taken by the worker that replaced it.
+    """
+
+    pid: int
     seq: int
 
 

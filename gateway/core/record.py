@@ -123,6 +123,7 @@ class StreamRecord(Struct, kw_only=True):
     seconds: dict[str, float] = field(default_factory=dict)
 
     attempts: list[Attempt] = field(default_factory=list)
+    winner: int | None = None
     fallback_reason: str | None = None
     outcome: Outcome = "gateway_error"
     error: str | None = None
@@ -137,8 +138,10 @@ class StreamRecord(Struct, kw_only=True):
 
     @property
     def served(self) -> Attempt | None:
-        """The attempt whose bytes the client got, or the last one tried when nobody won."""
-        return next((a for a in self.attempts if a.outcome == "won"), self.attempts[-1] if self.attempts else None)
+        """The attempt whose bytes the client got (`winner` is its place in `attempts`), or the last one tried when nobody spoke."""
+        if self.winner is not None:
+            return self.attempts[self.winner]
+        return self.attempts[-1] if self.attempts else None
 
     @property
     def upstream(self) -> str:

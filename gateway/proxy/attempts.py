@@ -1,0 +1,201 @@
+"""Tries targets until one speaks: the first to a token wins, the others are closed, and not one byte of theirs has left this room."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+from gateway.config import Target
+from gateway.core.errors import GatewayError, NoTarget, SlowFirstToken, UpstreamStalled
+from gateway.core.owners import Owner
+from gateway.core.record import Why
+from gateway.proxy.plane import Live
+from gateway.proxy.trial import Trial
+from gateway.routing.policy import deadline
+
+BACKOFF_SECONDS = 0.1
+BACKOFF_JITTER = 0.2
+LONGEST_WAIT = 5.0
+"""A Retry-After beyond this is the client's to wait for, not ours to hold a connection open for."""
+
+FALLBACK_REASONS: tuple[tuple[str, str], ...] = (
+    ("connect_error", "connect"),
+    ("slow", "slow_first_token"),
+    ("error_event", "error_event"),
+    ("truncated", "error_event"),
+    ("stalled", "slow_first_token"),
+)
+"""An attempt's outcome, and the entry of `retry.on` that lets another target be tried after it."""
+
+
+class Race:
+    """The attempts of one call. Fallback and hedge are both "the next target of the order"; the race ends when one trial has spoken."""
+
+    def __init__(self, live: Live, order: Sequence[Target]) -> None:
+        self._live, self._plane, self._route = live, live.plane, live.route
+        self._order = deque(order)
+        self._racing: list[Trial] = []
+        self._settled: deque[Trial] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._launched = 0
+
+    async def winner(self) -> Trial:
+        """Return the trial whose answer the client gets: one that spoke, or an upstream's own error that nobody could better.
+
+        Raises the last failure as a GatewayError when there is no answer to pass on.
+        """
+        try:
+            if not self._order:
+                raise NoTarget(f"route {self._route.name} has no target")
+            self._launch("first")
+            while True:
+                trial = await self._next_settled()
+                if trial is None:
+                    await self._overdue()
+                elif trial.failure is None or await self._lost(trial, trial.failure):
+                    return self._won(trial)
+        except BaseException:
+            self._drop_all("cancelled")
+            raise
+
+    def _launch(self, why: Why) -> None:
+        trial = Trial(self._live, self._order.popleft(), why, self._on_news)
+        self._racing.append(trial)
+        self._launched += 1
+        now = self._plane.clock()
+        trial.deadline = now + deadline(self._route, trial.key, self._plane.health, now)
+        self._live.record.attempts.append(trial.attempt)
+        trial.start(now)
+        self._rehold()
+
+    def _on_news(self, trial: Trial) -> None:
+        """A trial has moved on: account for who is waited for now, and wake the race when it has settled."""
+        if trial in self._racing:
+            self._own(self._plane.clock())
+            if trial.settled:
+                self._settled.append(trial)
+                self._wake()
+
+    def _own(self, now: float) -> None:
+        """The time belongs to the furthest of the racing trials: a wait for a token outweighs a dial, a dial a queue."""
+        phases = {trial.phase for trial in self._racing}
+        owners: tuple[Owner, ...] = ("upstream_wait", "connect", "queue")
+        if owner := next((owner for owner in owners if owner in phases), None):
+            self._live.own(owner, now)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _next_settled(self) -> Trial | None:
+        """Wait for the next trial to settle; None when a deadline came first."""
+        if not self._settled:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            due = self._due()
+            timer = loop.call_later(max(0.0, due - self._plane.clock()), self._wake) if due is not None else None
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                if timer is not None:
+                    timer.cancel()
+        return self._settled.popleft() if self._settled else None
+
+    def _due(self) -> float | None:
+        """When the race must be looked at again though nobody has settled."""
+        if not self._live.call.stream:
+            return None  # a whole answer may take as long as it takes; only its client can end it
+        times = [trial.lifeline(self._route.stall) for trial in self._racing]
+        if self._may_leave_slow():
+            times.append(self._racing[-1].deadline)
+        if (keepalive := self._live.keepalive_due()) is not None:
+            times.append(keepalive)
+        return min(times, default=None)
+
+    def _may_leave_slow(self) -> bool:
+        """Is there a target to turn to when the newest trial is slow? The last attempt always gets grace."""
+        return self._more_targets() and self._route.first_token.on_slow != "wait" and not self._racing[-1].overdue
+
+    def _more_targets(self) -> bool:
+        return bool(self._order) and self._launched < self._route.retry.attempts
+
+    async def _overdue(self) -> None:
+        now = self._plane.clock()
+        for trial in tuple(self._racing):
+            if code := trial.dead(self._route.stall, now):
+                trial.fail(UpstreamStalled(f"upstream {trial.attempt.upstream} fell silent before its first token", code=code), "stalled")
+        if self._may_leave_slow() and now >= self._racing[-1].deadline:
+            self._leave_slow(self._racing[-1], now)
+        if (keepalive := self._live.keepalive_due()) is not None and now >= keepalive:
+            await self._live.keep_waiting(now)
+
+    def _leave_slow(self, trial: Trial, now: float) -> None:
+        """The newest trial has missed the first-token deadline: drop it and move on, or race it against the next target."""
+        trial.overdue = True
+        if self._route.first_token.on_slow == "fallback":
+            trial.ticket.slow(now - trial.attempt.dialed_at, now)
+            trial.fail(SlowFirstToken(f"upstream {trial.attempt.upstream} sent no token in time"), "slow")
+        elif self._plane.hedges[self._route.name].allow(now):
+            self._live.record.fallback_reason = self._live.record.fallback_reason or "slow_first_token"
+            self._launch("hedge")
+
+    async def _lost(self, trial: Trial, failure: GatewayError) -> bool:
+        """A trial failed: go on without it, or say that its answer is the client's."""
+        self._racing.remove(trial)
+        if self._racing:
+            self._rehold()
+            return False
+        if trial.without_usage:
+            self._order.appendleft(trial.target)
+            self._launch("retry")
+            return False
+        retryable = self._retryable(trial, failure)
+        if retryable and self._more_targets():
+            self._live.record.fallback_reason = self._live.record.fallback_reason or failure.code
+            self._launch("fallback")
+            return False
+        if retryable and await self._back_off(failure, trial):
+            self._launch("retry")
+            return False
+        if trial.head is None:
+            raise failure
+        return True
+
+    def _retryable(self, trial: Trial, failure: GatewayError) -> bool:
+        on = self._route.retry.on
+        if trial.attempt.outcome == "status":
+            return ("status_429" in on and failure.code == "429") or ("status_5xx" in on and failure.code.startswith("5"))
+        return dict(FALLBACK_REASONS).get(trial.attempt.outcome) in on
+
+    async def _back_off(self, failure: GatewayError, trial: Trial) -> bool:
+        """Wait and ask the same targets again, within the route's attempts and budget; only for what passes by itself."""
+        route, plane = self._route, self._plane
+        if self._launched >= route.retry.attempts or trial.attempt.outcome not in {"connect_error", "status"}:
+            return False
+        wait = failure.retry_after
+        if wait is None:
+            wait = BACKOFF_SECONDS * 2 ** (self._launched - 1) * (1 + BACKOFF_JITTER * (2 * plane.dice() - 1))
+        if wait > LONGEST_WAIT or not plane.retries[route.name].allow(plane.clock()):
+            return False
+        self._live.own("queue", plane.clock())
+        trial.close()
+        await asyncio.sleep(wait)
+        self._order.append(trial.target)
+        return True
+
+    def _rehold(self) -> None:
+        """Bytes are held only while another target could still be chosen."""
+        hold = len(self._racing) > 1 or self._more_targets()
+        for trial in tuple(self._racing):
+            trial.hold_back(hold)
+
+    def _won(self, winner: Trial) -> Trial:
+        if winner in self._racing:
+            self._racing.remove(winner)
+        self._drop_all("hedge_lost")
+        self._live.record.winner = self._live.record.attempts.index(winner.attempt)
+        return winner
+
+    def _drop_all(self, outcome: str) -> None:
+        while self._racing:
+            self._racing.pop().drop("hedge_lost" if outcome == "hedge_lost" else "cancelled")

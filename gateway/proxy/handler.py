@@ -1,0 +1,184 @@
+"""Walks one stream through its life: read, route, race, relay, settle. Every path out of here closes one record exactly once."""
+
+import asyncio
+import logging
+import os
+import time
+
+from aiohttp import web
+
+from gateway.config import Route
+from gateway.core.call import Call
+from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, ShuttingDown, UpstreamError
+from gateway.core.record import StreamRecord
+from gateway.dialects.base import Dialect, Endpoint
+from gateway.proxy.attempts import Race
+from gateway.proxy.headers import answer_headers, forwarded, returned, server_timing, tags, trace_context
+from gateway.proxy.plane import Live, Plane
+from gateway.proxy.relay import Relay
+from gateway.proxy.reply import STREAM_HEADERS, Reply
+from gateway.proxy.trial import Trial
+from gateway.proxy.verdict import client_left, note, verdict
+from gateway.routing.policy import plan
+
+log = logging.getLogger("weir.proxy")
+JSON = {"Content-Type": "application/json"}
+
+
+class Handler:
+    """Serves one endpoint of one dialect."""
+
+    def __init__(self, plane: Plane, dialect: Dialect, endpoint: Endpoint) -> None:
+        self._plane, self._dialect, self._endpoint = plane, dialect, endpoint
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Carry one call. The record opens guilty, and whatever happens below, it is settled once."""
+        reply = Reply(request)
+        live = Live(self._plane, open_record(request, self._plane.clock()), reply, self._dialect)
+        try:
+            await self._carry(request, live)
+        except GatewayError as error:
+            await refuse(live, error)
+        except asyncio.CancelledError:
+            if live.stopped is None:
+                client_left(live.record)
+                raise
+            await refuse(live, live.stopped)
+        except ConnectionError:
+            client_left(live.record)  # it left while we wrote its headers or its last chunk
+        except Exception:
+            log.exception("stream %s broke the gateway", live.record.stream_id)
+            await refuse(live, GatewayError("the gateway failed to carry this call"))
+        finally:
+            live.settle(self._plane.clock())
+        return reply.response
+
+    async def _carry(self, request: web.Request, live: Live) -> None:
+        plane, record = self._plane, live.record
+        if plane.stopping:
+            raise ShuttingDown("the gateway is shutting down")
+        body = await read_body(request)
+        live.own("gateway", plane.clock())
+        call = self._dialect.parse_call(self._endpoint, body)
+        route = plane.config.match(call.model, self._dialect.name, request.headers)
+        describe(record, call, route)
+        if route is None:
+            raise ModelNotFound(f"no route serves the model {call.model[:200]!r}")
+        live.begin(call, route, forwarded(request.headers.items()))
+        now = record.admitted_at = plane.clock()
+        order = plan(route, call.model, plane.health, now, plane.dice)
+        if request.headers.get("x-weir-no-fallback", "").lower() == "true":
+            del order[1:]
+        trial = await Race(live, order).winner()
+        try:
+            await self._relay(live, trial)
+        finally:
+            trial.close()
+
+    async def _relay(self, live: Live, trial: Trial) -> None:
+        """Commit to the trial that spoke, and pass its answer on until it ends."""
+        live.own("gateway", self._plane.clock())
+        await commit(live, trial)
+        relay = Relay(live, trial)
+        try:
+            relay.begin()
+            await relay.finished()
+        finally:
+            relay.close()
+            failure = verdict(live, trial, relay)
+            note(live.record, trial, relay)
+        await finish(live, relay, failure)
+
+
+async def commit(live: Live, trial: Trial) -> None:
+    """Send status and headers: from here on no other target can be chosen."""
+    record, reply, head, now = live.record, live.reply, trial.head, live.plane.clock()
+    assert head is not None
+    assert trial.reading is not None
+    record.committed_at, record.first_byte_at = now, trial.attempt.headers_at
+    record.first_token_at = trial.reading.observer.first_token_at
+    if reply.opened:  # a keepalive has promised an event stream: whatever else came can only be told as an error in it
+        if not trial.reading.is_stream:
+            raise trial.failure or UpstreamError(f"upstream {record.upstream} answered with no stream", code="not_a_stream")
+        return
+    headers = {**returned(head.headers), **answer_headers(record), "Server-Timing": server_timing(record, live.ledger.seconds["queue"])}
+    if trial.reading.is_stream:
+        await reply.open(head.status, {**headers, **STREAM_HEADERS})
+    else:
+        length = head.headers.get("content-length", "")
+        await reply.open(head.status, headers, int(length) if length.isascii() and length.isdigit() else None)
+
+
+async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None:
+    """End the client's answer as what it was: whole, or in an error that its dialect can tell."""
+    if failure is None:
+        await live.reply.close()
+    elif relay.reading.is_stream:
+        relay.end_with(live.dialect.error_event(failure))
+        live.reply.hang_up_after()
+        await live.reply.close()
+    else:
+        live.reply.break_off()
+
+
+async def refuse(live: Live, error: GatewayError) -> None:
+    """Answer with an error: as a status while nothing has been sent, else as the last event."""
+    record, reply = live.record, live.reply
+    record.outcome, record.error = error.outcome, error.code
+    if reply.gone:
+        return
+    if reply.opened:
+        reply.write(live.dialect.error_event(error))
+        reply.hang_up_after()
+        await reply.close()
+        return
+    headers = {**JSON, **answer_headers(record)}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(int(error.retry_after + 0.999))
+    if isinstance(error, BodyTooLarge | ShuttingDown):
+        headers["Connection"] = "close"
+    await reply.send(error.status, headers, live.dialect.error_body(error))
+    record.status = error.status
+
+
+async def read_body(request: web.Request) -> bytes:
+    """Read the whole request body; it is kept as it came."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise BodyTooLarge("the request body is larger than server.max_body") from error
+
+
+def open_record(request: web.Request, now: float) -> StreamRecord:
+    """Open a stream's record from the head of its request; its trace is the caller's if the caller is in one."""
+    ids, caller = os.urandom(40).hex(), trace_context(request.headers)
+    retries = request.headers.get("x-stainless-retry-count", "")
+    return StreamRecord(
+        stream_id=ids[:32],
+        trace_id=caller.trace_id if caller else ids[32:64],
+        span_id=ids[64:80],
+        parent_id=caller.parent_id if caller else None,
+        sampled=caller.sampled if caller else True,
+        tracestate=caller.state if caller else None,
+        worker=os.getpid(),
+        received_unix=time.time(),  # noqa: TID251  the one place where a stream is tied to the wall clock
+        received_at=now,
+        tags=tags(request.headers),
+        prompt_name=bounded(request, "x-weir-prompt-name"),
+        prompt_version=bounded(request, "x-weir-prompt-version"),
+        session_id=bounded(request, "x-weir-session-id"),
+        client_retry=int(retries) if retries.isascii() and retries.isdigit() and len(retries) < 4 else None,
+    )
+
+
+def bounded(request: web.Request, header: str) -> str | None:
+    """Return a header's value, at most 128 characters of it."""
+    value = request.headers.get(header)
+    return value[:128] if value else None
+
+
+def describe(record: StreamRecord, call: Call, route: Route | None) -> None:
+    """Write what was asked into the record."""
+    record.dialect, record.operation, record.asked_model, record.streamed = call.dialect, call.operation, call.model[:256], call.stream
+    record.temperature, record.top_p, record.max_tokens, record.seed = call.temperature, call.top_p, call.max_tokens, call.seed
+    record.route = route.name if route else ""

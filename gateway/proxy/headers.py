@@ -1,0 +1,93 @@
+"""What may cross the gateway: two allow-lists of header names, and the W3C trace context."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from gateway.core.record import StreamRecord
+
+FORWARDED = frozenset({"accept", "content-type", "user-agent", "idempotency-key", "x-request-id", "http-referer", "x-title"})
+FORWARDED_PREFIXES = ("openai-", "anthropic-", "x-stainless-")
+"""From client to upstream. An allow-list, so that credentials, cookies and hop-by-hop headers cannot slip through by a new name."""
+
+RETURNED = frozenset({"content-type", "content-encoding", "retry-after", "x-request-id", "request-id"})
+RETURNED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
+"""From upstream to client."""
+
+TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
+TAG_PREFIX = "x-weir-tag-"
+MAX_TAGS = 16
+MAX_TAG = 128
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class TraceContext(Struct, frozen=True):
+    """The caller's place in its trace: ids in hex, and whether it samples."""
+
+    trace_id: str
+    parent_id: str
+    sampled: bool
+    state: str | None
+
+
+def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the client's headers that an upstream may see."""
+    return [(name, value) for name, value in headers if _allowed(name.lower(), FORWARDED, FORWARDED_PREFIXES) and not CONTROL.search(value)]
+
+
+def returned(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the upstream's headers that a client may see; a value with control characters is dropped, not passed on."""
+    return {name: v for name, v in headers.items() if _allowed(name, RETURNED, RETURNED_PREFIXES) and not CONTROL.search(v)}
+
+
+def _allowed(name: str, names: frozenset[str], prefixes: tuple[str, ...]) -> bool:
+    return name in names or name.startswith(prefixes)
+
+
+def trace_context(headers: Mapping[str, str]) -> TraceContext | None:
+    """Read `traceparent` (W3C Trace Context, level 1); anything malformed is as if it had not been sent."""
+    match = TRACEPARENT.fullmatch(headers.get("traceparent", "").strip())
+    if match is None:
+        return None
+    version, trace_id, parent_id, flags, more = match.groups()
+    if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not parent_id.strip("0"):
+        return None
+    return TraceContext(trace_id, parent_id, bool(int(flags, 16) & 1), headers.get("tracestate"))
+
+
+def tags(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the `x-weir-tag-*` headers, at most 16 of at most 128 characters: stored with the stream, never metric labels."""
+    found = ((name.lower()[len(TAG_PREFIX) :], value[:MAX_TAG]) for name, value in headers.items() if name.lower().startswith(TAG_PREFIX))
+    return dict(pair for pair, _ in zip(found, range(MAX_TAGS), strict=False))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Read `retry-after` in seconds; the HTTP-date form is left to whoever reads the header itself."""
+    try:
+        seconds = float(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def answer_headers(record: StreamRecord) -> dict[str, str]:
+    """Return the headers by which a caller can find its stream again, and who served it as far as that is settled."""
+    headers = {"x-weir-stream-id": record.stream_id, "traceresponse": f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"}
+    if record.route:
+        headers["x-weir-route"] = record.route
+    if record.attempts:
+        headers["x-weir-attempts"] = str(len(record.attempts))
+    if record.winner is not None:
+        headers["x-weir-upstream"] = record.upstream
+    return headers
+
+
+def server_timing(record: StreamRecord, queued: float) -> str:
+    """Return Server-Timing at the commit: milliseconds queued, to the upstream's first byte, and to the first token if it came."""
+    timing = [f"queue;dur={queued * 1e3:.1f}"]
+    if record.first_byte_at is not None:
+        timing.append(f"ttfb;dur={(record.first_byte_at - record.received_at) * 1e3:.1f}")
+    if record.ttft is not None:
+        timing.append(f"ttft;dur={record.ttft * 1e3:.1f}")
+    return ", ".join(timing)

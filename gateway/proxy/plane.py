@@ -1,0 +1,188 @@
+"""What all streams of one worker share, and what one live stream carries along its way."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+
+from gateway.config import Config, Route
+from gateway.core.buckets import GAP_BOUNDS, subdivide, with_thresholds
+from gateway.core.call import Call
+from gateway.core.errors import GatewayError
+from gateway.core.messages import Begun, Ended, FromWorker, Moved
+from gateway.core.owners import Blame, Intervals, Ledger, Owner, blame
+from gateway.core.record import State, StreamRecord
+from gateway.dialects.base import Dialect
+from gateway.proxy.headers import answer_headers
+from gateway.proxy.reply import STREAM_HEADERS, Reply
+from gateway.proxy.upstream import Pool
+from gateway.proxy.watch import LoopLag, Watch
+from gateway.routing.budget import HedgeLimit, RetryBudget
+from gateway.routing.health import Health
+
+
+class Plane:
+    """One worker's data plane: configuration, pools, health, the watch, and the way to tell the recorder.
+
+    `tell` never waits and never raises. `clock` is monotonic seconds, `dice` uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        tell: Callable[[FromWorker], None],
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.config, self.tell, self.clock, self.dice = config, tell, clock, dice
+        self.pools = {name: Pool(name, upstream, clock) for name, upstream in config.upstreams.items()}
+        self.health = Health()
+        self.hedges = {route.name: HedgeLimit(route.first_token.hedge_limit) for route in config.routes}
+        self.retries = {route.name: RetryBudget(route.retry.budget) for route in config.routes}
+        self.gap_bounds = subdivide(with_thresholds(GAP_BOUNDS, config.gap_thresholds()))
+        self.lag = LoopLag(clock)
+        self.watch = Watch(clock)
+        self.live: dict[str, Live] = {}
+        self.stopping = False
+        self._empty: asyncio.Future[None] | None = None
+        self._ended = 0
+
+    def start(self) -> None:
+        self.lag.start()
+        self.watch.start()
+
+    def close(self) -> None:
+        self.lag.stop()
+        self.watch.stop()
+        for pool in self.pools.values():
+            pool.close()
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until no stream lives, at most `seconds`."""
+        if self.live:
+            self._empty = asyncio.get_running_loop().create_future()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty, seconds)
+
+    def left(self, stream_id: str) -> None:
+        """A stream has ended."""
+        self.live.pop(stream_id, None)
+        if not self.live and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def oldest_gap(self, now: float) -> float:
+        """Return the longest silence, in seconds, that a relayed stream is in at this moment."""
+        return max((watched.silence(now) for watched in self.watch.watched), default=0.0)
+
+    def next_seq(self) -> int:
+        self._ended += 1
+        return self._ended
+
+
+class Live:
+    """One stream while it lives: its record, its ledger of owners, its client; told to the recorder as it goes."""
+
+    __slots__ = (
+        "_last_sign",
+        "call",
+        "dialect",
+        "headers",
+        "ledger",
+        "pauses",
+        "plane",
+        "record",
+        "reply",
+        "route",
+        "state",
+        "stop",
+        "stopped",
+        "task",
+    )
+
+    def __init__(self, plane: Plane, record: StreamRecord, reply: Reply, dialect: Dialect) -> None:
+        self.plane, self.record, self.reply, self.dialect = plane, record, reply, dialect
+        self.call: Call
+        self.route: Route
+        self.headers: list[tuple[str, str]] = []
+        self.ledger = Ledger(record.received_at, plane.lag.late(record.received_at), "client_blocked")
+        self.pauses = Intervals()
+        self.state: State = "queue"
+        self.stop: Callable[[GatewayError], None] | None = None
+        self.stopped: GatewayError | None = None
+        self._last_sign = record.received_at
+        self.task = asyncio.current_task()
+
+    def begin(self, call: Call, route: Route, headers: list[tuple[str, str]]) -> None:
+        """The call is known and routed, `headers` is what an upstream may see of it: from here on the recorder shows it as live."""
+        self.call, self.route, self.headers = call, route, headers
+        self.plane.live[self.record.stream_id] = self
+        self.plane.retries[route.name].called(self.plane.clock())
+        self.plane.hedges[route.name].called(self.plane.clock())
+        self.plane.tell(Begun(self.record))
+
+    def injects_usage(self, pool: Pool) -> bool:
+        """Is a usage frame from this upstream there for us alone?"""
+        return self.route.usage == "inject" and not pool.refuses_usage and self.dialect.injects_usage(self.call)
+
+    def count(self, kind: str) -> None:
+        """Count a deliberate change to the client's bytes."""
+        self.record.mutations[kind] = self.record.mutations.get(kind, 0) + 1
+
+    def keepalive_due(self) -> float | None:
+        """When a client that still waits for its first byte should hear that it is not forgotten; None is never."""
+        keepalive = self.plane.config.server.keepalive
+        return self._last_sign + keepalive if keepalive and self.call.stream and self.dialect.keepalive else None
+
+    async def keep_waiting(self, now: float) -> None:
+        """Open the answer early, and say that we are alive. Another target may still be chosen; a status can no longer be."""
+        if not self.reply.opened:
+            await self.reply.open(200, {"Content-Type": "text/event-stream", **STREAM_HEADERS, **answer_headers(self.record)})
+        self.reply.write(self.dialect.keepalive)
+        self._last_sign = now
+        self.count("keepalive")
+
+    def request_for(self, pool: Pool, model: str | None) -> list[bytes]:
+        """Return the request for an upstream, as it goes on the wire: its own credentials, the client's body."""
+        upstream, call = pool.config, self.call
+        body = self.dialect.outgoing(call, model, self.injects_usage(pool))
+        headers = [*self.headers, *upstream.headers.items()]
+        if upstream.api_key is not None:
+            headers += self.dialect.credential(upstream.api_key.get_secret_value()).items()
+        if upstream.trace:
+            headers.append(("traceparent", f"00-{self.record.trace_id}-{self.record.span_id}-{self.record.sampled:02x}"))
+            if self.record.tracestate:
+                headers.append(("tracestate", self.record.tracestate))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        lines += f"Accept-Encoding: identity\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {pool.prefix}{call.path} HTTP/1.1\r\nHost: {pool.host}\r\n{lines}"
+        return [head.encode("latin-1"), body]
+
+    def own(self, owner: Owner, now: float) -> None:
+        """From `now` on, the time is `owner`'s."""
+        if owner != self.ledger.owner:
+            self.ledger.turn(owner, now, self.plane.lag.late(now))
+
+    def blame(self, start: float, end: float) -> Blame:
+        """Name who held most of a silence: our client while it took no bytes, our loop while it was late, else the upstream."""
+        return blame(end - start, self.pauses.within(start, end), self.plane.lag.within(start, end))
+
+    def move(self, state: State, upstream: str, now: float) -> None:
+        self.state = state
+        self.plane.tell(Moved(self.record.stream_id, state, upstream, now))
+
+    def end_early(self, why: GatewayError) -> None:
+        """End this stream from our side, in whatever phase it is: the client is told, the outcome is `why`'s."""
+        self.stopped = why
+        if self.stop is not None:
+            self.stop(why)
+        elif self.task is not None:
+            self.task.cancel()
+
+    def settle(self, now: float) -> None:
+        """Close the record: the one place where a stream ends for telemetry. Called exactly once."""
+        record = self.record
+        self.ledger.turn("gateway", now, self.plane.lag.late(now))
+        record.ended_at, record.seconds = now, {owner: seconds for owner, seconds in self.ledger.seconds.items() if seconds}
+        self.plane.left(record.stream_id)
+        self.plane.tell(Ended(self.plane.next_seq(), record))

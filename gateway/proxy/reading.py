@@ -1,0 +1,87 @@
+"""What we make of one response as it passes: where its events end, what they say, and which of them were sent for us alone."""
+
+from gateway.dialects.base import Dialect
+from gateway.proxy.plane import Live
+from gateway.proxy.upstream import Head, Pool
+from gateway.stream.cadence import CadenceMeter
+from gateway.stream.observer import DocumentObserver, Observer
+
+SSE = "text/event-stream"
+
+
+class Reading:
+    """One response under observation.
+
+    `is_stream` tells an event stream from a whole document; `strips` that usage was asked for on our account, so that the frame
+    which brings it is not the client's. A response in an encoding that we cannot read is passed on unseen.
+    """
+
+    __slots__ = ("_dialect", "_mutations", "cut", "cutter", "is_stream", "meter", "observer", "seen", "strips")
+
+    def __init__(self, live: Live, is_stream: bool, seen: bool, strips: bool) -> None:
+        self._dialect: Dialect = live.dialect
+        self._mutations = live.record.mutations
+        self.is_stream, self.seen, self.strips = is_stream, seen, strips
+        self.meter = CadenceMeter(live.route.stall.threshold, live.plane.gap_bounds, live.blame)
+        self.observer: Observer | DocumentObserver
+        self.observer = Observer(live.dialect, live.call, self.meter) if is_stream else DocumentObserver(live.dialect, live.call)
+        self.cutter = live.dialect.cutter()
+        self.cut = self.cutter.push if is_stream else _whole
+
+    @classmethod
+    def of(cls, live: Live, pool: Pool, head: Head) -> "Reading":
+        """Decide by a response's head how it can be read."""
+        identity = head.headers.get("content-encoding", "identity").lower() in {"", "identity"}
+        is_stream = live.call.stream and identity and head.status < 400 and head.headers.get("content-type", "").lower().startswith(SSE)
+        if not identity:
+            live.record.parser_errors["unparsed_encoding"] = 1
+        return cls(live, is_stream, seen=identity and head.status < 400, strips=live.injects_usage(pool))
+
+    @property
+    def inside(self) -> bool:
+        """True when the client's last byte is not the end of an event, so that a word of ours would garble one."""
+        return self.cutter.inside
+
+    def observe(self, data: bytes, now: float) -> None:
+        """Show bytes to the observer; if it fails, we go blind and the stream goes on."""
+        if not self.seen:
+            return
+        try:
+            self.observer.feed(data, now)
+        except Exception:  # noqa: BLE001  a broken observer may cost us the telemetry of a stream, never the stream
+            self.go_blind()
+
+    def go_blind(self) -> None:
+        self.seen = False
+        errors = self.observer.errors
+        errors["observer"] = errors.get("observer", 0) + 1
+
+    def conclude(self, whole: bool, now: float) -> bytes:
+        """The body has ended, `whole` or not: return what of the incomplete tail is still the client's.
+
+        An end marker without its blank line is an answer's proper end; half an event is nothing that anyone can use.
+        """
+        tail = self.cutter.tail if whole else b""
+        try:
+            if isinstance(self.observer, DocumentObserver):
+                self.observer.finish_document(now)
+            elif tail and self.seen:
+                self.observer.feed(tail + b"\n\n", now)
+        except Exception:  # noqa: BLE001  as in `observe`
+            self.go_blind()
+        return tail if not self.seen or self.observer.complete else b""
+
+    def strip(self, data: bytes) -> bytes:
+        """Take out the usage frame that only our asking has caused; anything doubtful stays in."""
+        if not (self.strips and self.seen and self._dialect.may_hold_usage(data)):
+            return data
+        parser = self._dialect.parser()
+        frames = parser.feed(data)
+        kept = [frame.raw for frame in frames if not self._dialect.is_usage_frame(frame)]
+        if len(kept) < len(frames):
+            self._mutations["usage_stripped"] = self._mutations.get("usage_stripped", 0) + len(frames) - len(kept)
+        return b"".join(kept) + parser.tail
+
+
+def _whole(chunk: bytes) -> bytes:
+    return chunk

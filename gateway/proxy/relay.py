@@ -1,0 +1,179 @@
+"""Moves the bytes of one answer from its upstream to its client: cut, write, check the water mark, observe."""
+
+import asyncio
+
+from gateway.core.errors import ClientStalled, GatewayError, UpstreamStalled
+from gateway.core.messages import Stalled
+from gateway.proxy.plane import Live
+from gateway.proxy.reply import HIGH_WATER
+from gateway.proxy.trial import Trial
+from gateway.proxy.upstream import Connection, Head
+
+
+class Relay:
+    """The sink of a stream that is committed to one upstream.
+
+    `feed` is the hot path: no log, no metric, no wait. Around it, `begin` takes the stream over from its trial, `tick` looks for
+    silence ten times a second, and `finished` waits for the end.
+    """
+
+    def __init__(self, live: Live, trial: Trial) -> None:
+        assert trial.reading is not None
+        self._live, self._trial, self._reply, self.reading = live, trial, live.reply, trial.reading
+        self._connection: Connection | None = None
+        self._clogged: asyncio.Task[None] | None = None
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._told = False
+        self.heard_at = self.wrote_at = self._resumed_at = live.plane.clock()
+        self.bytes = self._unsent = 0
+        self.why: str | None = None
+        self.ended_at: float | None = None
+        self.first_write_at: float | None = None
+        self.killed: GatewayError | None = None
+
+    def feed(self, chunk: bytes, now: float) -> None:
+        """Pass on every whole event that has come, then look at it."""
+        self.heard_at = now
+        if whole := self.reading.cut(chunk):
+            self._write(self.reading.strip(whole), now)
+            self.reading.observe(whole, now)
+
+    def _write(self, data: bytes, now: float) -> None:
+        client = self._reply.transport
+        if not data or client is None or client.is_closing():
+            return
+        client.write(self._reply.framed(data))
+        self.wrote_at = now
+        self.bytes += len(data)
+        if client.get_write_buffer_size() > HIGH_WATER and self._clogged is None:
+            self._pause(now)
+
+    def begin(self) -> None:
+        """Take the stream over: what the trial has held goes out in one write, what comes next is pushed here."""
+        plane, held = self._live.plane, b"".join(self._trial.held)
+        self._trial.held.clear()
+        now = plane.clock()
+        self._live.own("upstream_wait", now)
+        self._write(self.reading.strip(held), now)
+        self.first_write_at = now if held else None
+        self._connection = self._trial.hand_over(self.feed, self)
+        if self._trial.ended is not None:
+            self.on_end(*self._trial.ended)
+        plane.watch.watched.add(self)
+        self._live.stop = self.kill
+
+    def on_head(self, head: Head, now: float) -> None:
+        """An exchange has one head, and the trial has read it."""
+
+    def on_end(self, why: str | None, now: float) -> None:
+        """The upstream has ended; `why` is None when its HTTP message was whole."""
+        if not self._done.done():
+            self.why, self.ended_at = why, now
+            self._write(self.reading.conclude(why is None, now), now)
+            self._done.set_result(None)
+
+    @property
+    def ended(self) -> bool:
+        """True when the upstream has said its last word, or we have closed it."""
+        return self._done.done()
+
+    @property
+    def whole(self) -> bool:
+        """True when nothing of the answer is missing, as far as its framing, and its dialect when we could read it, can tell."""
+        if self.reading.is_stream and self.reading.seen:
+            return self.reading.observer.complete
+        return self.why is None
+
+    async def finished(self) -> None:
+        """Wait until the upstream has ended and the client has taken what is buffered for it."""
+        await self._done
+        while self._clogged is not None:
+            await asyncio.shield(self._clogged)
+
+    def end_with(self, event: bytes) -> None:
+        """Say a last word of our own, between events even when one was left open."""
+        self._reply.write(b"\n\n" + event if self.reading.inside else event)
+
+    def close(self) -> None:
+        """Leave the watch; may be called twice."""
+        self._live.plane.watch.watched.discard(self)
+        self._live.stop = None
+
+    def kill(self, error: GatewayError) -> None:
+        """End the stream from our side: the upstream is closed, and `finished` returns."""
+        if self.killed is None and not self._done.done():
+            self.killed = error
+            if self._connection is not None:
+                self._connection.drop()
+            self.on_end(error.code, self._live.plane.clock())
+
+    def _pause(self, now: float) -> None:
+        """The client takes less than the upstream sends: stop reading, so that the upstream waits and memory does not grow."""
+        if self._connection is not None:
+            self._connection.pause()
+        self._live.pauses.begin(now)
+        self._live.own("client_blocked", now)
+        self._clogged = asyncio.get_running_loop().create_task(self._unclog())
+
+    async def _unclog(self) -> None:
+        try:
+            await self._reply.drained()
+        except ConnectionError:
+            return  # the client has left: its handler is being cancelled, and there is nothing to resume
+        finally:
+            now = self._resumed_at = self._live.plane.clock()
+            self._live.pauses.end(now)
+            self._live.own("upstream_wait", now)
+            self._clogged = None
+        if self._connection is not None and not self._done.done():
+            self._connection.resume()
+
+    def tick(self, now: float) -> None:
+        """Look at the stream from outside: first token heard, stall begun, client or upstream dead, keepalive due."""
+        stall, observer = self._live.route.stall, self.reading.observer
+        if not self._told and observer.first_token_at is not None:
+            self.tell_first_token()
+        if self._clogged is not None:
+            self._watch_client(now)
+        elif self.reading.is_stream:
+            if self.reading.meter.overdue(now):
+                self._tell_stall(now)
+            if now - max(self.heard_at, self._resumed_at) > stall.liveness:
+                self.kill(UpstreamStalled("the upstream fell silent"))
+            elif now - max(observer.last_token_at or self._trial.attempt.dialed_at, self._resumed_at) > stall.progress:
+                self.kill(UpstreamStalled("the upstream sends no more tokens", code="no_progress"))
+            else:
+                self._keep_alive(now)
+
+    def silence(self, now: float) -> float:
+        """Return for how long no token has come, in seconds; 0 while it is the client that keeps us from reading."""
+        return now - (self.reading.observer.last_token_at or self.heard_at) if self._clogged is None else 0.0
+
+    def _watch_client(self, now: float) -> None:
+        """A slow client takes something now and then; one that has taken nothing for `write_timeout` is gone in all but name."""
+        if (unsent := self._reply.unsent()) != self._unsent:
+            self._unsent, self.wrote_at = unsent, now
+        elif now - self.wrote_at > self._live.route.client.write_timeout:
+            self.kill(ClientStalled("the client takes no bytes"))
+            self._reply.break_off()
+
+    def _keep_alive(self, now: float) -> None:
+        keepalive = self._live.plane.config.server.keepalive
+        if keepalive and now - self.wrote_at > keepalive and not self.reading.inside:
+            self._reply.write(self._live.dialect.keepalive)
+            self.wrote_at = now
+            self._live.count("keepalive")
+
+    def tell_first_token(self) -> None:
+        """Let routing and the recorder know how soon this target spoke."""
+        first_token_at, sent_at = self.reading.observer.first_token_at, self._trial.attempt.sent_at
+        if not self._told and first_token_at is not None and sent_at is not None:
+            self._told = True
+            self._trial.ticket.spoke(first_token_at - sent_at, first_token_at)
+            self._live.move("streaming", self._trial.attempt.upstream, first_token_at)
+
+    def _tell_stall(self, now: float) -> None:
+        observer = self.reading.observer
+        at = observer.last_token_at or now
+        self._live.state = "stalled"
+        self._live.plane.tell(Stalled(self._live.record.stream_id, self._live.blame(at, now), observer.last_kind or "text", at))

@@ -1,0 +1,219 @@
+"""One attempt at one target: dial, send, listen. It holds what it hears until it is handed over to a relay or dropped."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from gateway.config import Stall, Target
+from gateway.core.errors import ConnectFailed, ErrorEvent, GatewayError, StreamTruncated, UpstreamError
+from gateway.core.record import Attempt, AttemptOutcome, Why
+from gateway.proxy.dial import connect_failed
+from gateway.proxy.headers import retry_after
+from gateway.proxy.plane import Live
+from gateway.proxy.reading import Reading
+from gateway.proxy.upstream import Connection, Head, Listener, Sink
+
+HOLD_BYTES = 64 * 1024
+HOLD_CHUNKS = 64
+UPSTREAMS_FAULT = frozenset({401, 403, 408, 429})
+"""4xx that say something about the upstream or our key to it; any other is about the call, and no target is worse for it."""
+
+Phase = Literal["queue", "connect", "upstream_wait"]
+
+
+class Trial:
+    """Settles exactly once: `failure` is None when it spoke, else what went wrong. `tell` is called at every step it takes.
+
+    `hold` says that another target could still be chosen: then it settles at the first token; otherwise at the first bytes.
+    """
+
+    def __init__(self, live: Live, target: Target, why: Why, tell: Callable[["Trial"], None]) -> None:
+        self.live, self.target, self._tell = live, target, tell
+        self.model = target.model or live.call.model
+        self.key = (target.upstream, self.model)
+        self.pool = live.plane.pools[target.upstream]
+        upstream, origin = self.pool.config, self.pool.origin
+        self.attempt = Attempt(upstream=target.upstream, model=self.model, why=why, dialed_at=live.plane.clock())
+        self.attempt.provider, self.attempt.address, self.attempt.port = upstream.provider or "", origin.host, origin.port
+        self.phase: Phase = "queue"
+        self.hold = True
+        self.deadline = 0.0
+        self.overdue = self.settled = self.without_usage = False
+        self.failure: GatewayError | None = None
+        self.head: Head | None = None
+        self.reading: Reading | None = None
+        self.held: list[bytes] = []
+        self.ended: tuple[str | None, float] | None = None
+        self._held_bytes = 0
+        self._heard_at = self.attempt.dialed_at
+        self._connection: Connection | None = None
+        self._dialing: asyncio.Task[None] | None = None
+        self._slot = self._closed = False
+
+    def start(self, now: float) -> None:
+        """Take a slot and a connection: at once when both are at hand, else in a task of its own."""
+        live = self.live
+        self.ticket = live.plane.health.begin(self.key, live.route.breaker, now)
+        live.move("connect", self.attempt.upstream, now)
+        self._slot = self.pool.slots.take()
+        idle = self.pool.take_idle() if self._slot else None
+        if idle is not None:
+            self._send(idle)
+        else:
+            self._dialing = asyncio.get_running_loop().create_task(self._dial())
+            self._enter("connect" if self._slot else "queue")
+
+    async def _dial(self) -> None:
+        try:
+            if not self._slot:
+                await self.pool.slots.wait()
+                self._slot = True
+                self._enter("connect")
+            self._send(await self.pool.connect())
+        except Exception as error:  # noqa: BLE001  whatever a dial raises, the race must hear of it
+            self.fail(error if isinstance(error, ConnectFailed) else connect_failed(error, self.pool.name), "connect_error")
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._tell(self)
+
+    def _send(self, connection: Connection) -> None:
+        self._connection = connection
+        now = self._heard_at = self.live.plane.clock()
+        self.attempt.sent_at = now
+        connection.start(self.live.request_for(self.pool, self.target.model), self.listen, self)
+        self.live.move("first_token", self.attempt.upstream, now)
+        self._enter("upstream_wait")
+
+    def on_head(self, head: Head, now: float) -> None:
+        self.head, self._heard_at = head, now
+        self.attempt.status, self.attempt.headers_at = head.status, now
+        self.reading = Reading.of(self.live, self.pool, head)
+        if head.status < 400 and not self.reading.is_stream:
+            self._settle(None, "won", now)
+
+    def listen(self, chunk: bytes, now: float) -> None:
+        """The sink of a trial: observe and hold, until it is clear what this answer is."""
+        assert self.reading is not None
+        self._heard_at = now
+        whole = self.reading.cut(chunk)
+        self._held_bytes += len(chunk)
+        if whole:
+            self.held.append(whole)
+            self.reading.observe(whole, now)
+        if not self.settled:
+            self._judge(now)
+        if self._held_bytes > HOLD_BYTES and self._connection is not None:
+            self._connection.pause()  # whoever takes over resumes it
+
+    def _judge(self, now: float) -> None:
+        assert self.head is not None
+        assert self.reading is not None
+        observer, full = self.reading.observer, self._held_bytes > HOLD_BYTES or len(self.held) > HOLD_CHUNKS
+        if self.head.status >= 400:
+            if full:
+                self._answer_status(now)
+        elif observer.failure is not None and not observer.spoke:
+            code = observer.failure.code
+            self.fail(ErrorEvent(f"upstream {self.attempt.upstream} reported {code}", code=code), "error_event")
+        elif observer.spoke or observer.complete or full or (self.held and not self.hold):
+            self._settle(None, "won", now)
+
+    def on_end(self, why: str | None, now: float) -> None:
+        self.ended = (why, now)
+        if self.settled:
+            return
+        if why == "stale":
+            self.ended = None
+            self._dialing = asyncio.get_running_loop().create_task(self._dial())
+            self._enter("connect")
+        elif self.head is not None and self.head.status >= 400:
+            self._answer_status(now)
+        else:
+            code = why or "stream_truncated"
+            self.fail(StreamTruncated(f"upstream {self.attempt.upstream} ended before its first token", code=code), "truncated")
+
+    def _answer_status(self, now: float) -> None:
+        """The upstream answered with an error status: a failure for the race, and an answer for the client if none is better."""
+        assert self.head is not None
+        status, name = self.head.status, self.attempt.upstream
+        body = b"".join(self.held)
+        if self.live.injects_usage(self.pool) and self.live.dialect.refuses_usage(status, body):
+            self.pool.refuses_usage = self.without_usage = True
+        failure = UpstreamError(
+            f"upstream {name} answered {status}", code=str(status), status=status, retry_after=retry_after(self.head.headers)
+        )
+        self.attempt.error = str(status)
+        if status >= 500 or status in UPSTREAMS_FAULT:
+            self.ticket.failed(now, str(status), failure.retry_after)
+        self._settle(failure, "status", now)
+
+    def fail(self, failure: GatewayError, outcome: AttemptOutcome) -> None:
+        """Give up on this target; its connection goes."""
+        now = self.live.plane.clock()
+        self.attempt.error = failure.code
+        if outcome != "slow":
+            self.ticket.failed(now, failure.code)
+        self.head = None
+        self.close()
+        self._settle(failure, outcome, now)
+
+    def _settle(self, failure: GatewayError | None, outcome: AttemptOutcome, now: float) -> None:
+        if self.settled:
+            return
+        self.settled, self.failure, self.attempt.outcome = True, failure, outcome
+        if failure is not None:
+            self.attempt.ended_at = now
+        self._tell(self)
+
+    def hold_back(self, hold: bool) -> None:
+        """Hold, or hold no longer: with no other target left, what was heard so far is the answer."""
+        self.hold = hold
+        if not hold and not self.settled and self.held and self.head is not None:
+            self._judge(self.live.plane.clock())
+
+    def lifeline(self, stall: Stall) -> float:
+        """When this trial will be given up for dead: no byte for `liveness`, or no token for `progress`."""
+        started = self.attempt.sent_at or self.attempt.dialed_at
+        return min(self._heard_at + stall.liveness, started + stall.progress)
+
+    def dead(self, stall: Stall, now: float) -> str | None:
+        """The code of what it died of, or None while it lives."""
+        if self._heard_at + stall.liveness <= now:
+            return "upstream_silent"
+        return "no_progress" if self.lifeline(stall) <= now else None
+
+    def hand_over(self, sink: Sink, listener: Listener) -> Connection | None:
+        """Give the connection's next bytes and its end to a relay. None when the response has already ended (see `ended`)."""
+        if self.ended is not None:
+            return None
+        assert self._connection is not None
+        self._connection.sink, self._connection.listener = sink, listener
+        self._connection.resume()
+        return self._connection
+
+    def drop(self, outcome: AttemptOutcome) -> None:
+        """Leave a race that another trial has won, or that its client has left."""
+        if not self.settled:
+            self.attempt.outcome, self.attempt.ended_at, self.settled = outcome, self.live.plane.clock(), True
+        self.close()
+
+    def close(self) -> None:
+        """Give back slot and connection; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._dialing is not None and self._dialing is not asyncio.current_task():
+            self._dialing.cancel()
+        if self._connection is not None and self.ended is None:
+            self._connection.drop()
+        if self._slot:
+            self.pool.slots.give()
+        self.record_times()
+        self.ticket.end(self.live.plane.clock())
+
+    def record_times(self) -> None:
+        """Write into the attempt what the observer has seen so far."""
+        if self.reading is not None:
+            self.attempt.first_event_at = self.reading.observer.first_event_at
+            self.attempt.first_token_at = self.reading.observer.first_token_at

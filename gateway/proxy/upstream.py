@@ -1,0 +1,241 @@
+"""Upstream connections that push: every read is stamped, parsed as HTTP and handed to a sink in the same call; and their pool."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+from msgspec import Struct
+
+from gateway.config import Upstream
+from gateway.proxy.dial import Origin, dial
+
+MAX_HEAD = 64 * 1024
+IDLE_SECONDS = 15.0
+"""Shorter than the keep-alive of common servers (uvicorn 5 s and gunicorn 2 s excepted: those end as one retried stale connection)."""
+
+Sink = Callable[[bytes, float], None]
+
+
+class Head(Struct, frozen=True):
+    """An upstream's status line and headers; names lower-case, the last of equal names wins."""
+
+    status: int
+    headers: dict[str, str]
+
+
+class Listener(Protocol):
+    """Who is told what frames an exchange: its head, and its end. `why` is None for a whole body, else a code of what broke."""
+
+    def on_head(self, head: Head, now: float) -> None: ...
+    def on_end(self, why: str | None, now: float) -> None: ...
+
+
+class _Nobody:
+    """Listens to a connection that carries no exchange."""
+
+    def on_head(self, head: Head, now: float) -> None: ...
+    def on_end(self, why: str | None, now: float) -> None: ...
+    def sink(self, chunk: bytes, now: float) -> None: ...
+
+
+NOBODY = _Nobody()
+
+
+class Connection(asyncio.Protocol):
+    """One connection to one upstream. While an exchange runs, `sink` gets its body and `listener` its head and end.
+
+    `why` codes: connection_reset (RST or a transport error), connection_closed (FIN inside the body), bad_response (not HTTP),
+    stale (a kept-alive connection that ended before it returned a byte: safe to try once more on a new one).
+    """
+
+    def __init__(self, pool: "Pool", clock: Callable[[], float]) -> None:
+        self._pool, self._clock = pool, clock
+        self.transport: asyncio.Transport | None = None
+        self.listener: Listener = NOBODY
+        self.sink: Sink = NOBODY.sink
+        self.busy = self.reused = self.heard = False
+        self.idle_since = self._now = 0.0
+        self._body: list[bytes] = []
+        self.on_body = self._body.append  # httptools calls the list itself: no Python frame per chunk
+        self._parser = httptools.HttpResponseParser(self)
+        self._head: dict[str, str] = {}
+        self._head_size = 0
+        self._ended = self._until_close = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+
+    def start(self, request: list[bytes], sink: Sink, listener: Listener) -> None:
+        """Send one request; its response goes to `sink` and `listener` from now on."""
+        assert self.transport is not None
+        self.sink, self.listener = sink, listener
+        self.busy, self.heard, self._ended, self._until_close = True, False, False, False
+        self._head_size = 0
+        self.transport.writelines(request)
+
+    def data_received(self, data: bytes) -> None:
+        now = self._now = self._clock()
+        if not self.busy:
+            self.abort()  # a word nobody asked for: this connection cannot be trusted with the next request
+            return
+        self.heard = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._finish("bad_response", now)
+            return
+        if body := self._body:
+            chunk = body[0] if len(body) == 1 else b"".join(body)
+            body.clear()
+            self.sink(chunk, now)
+        if self._ended:
+            self._finish(None, now)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value)
+        if self._head_size > MAX_HEAD:
+            raise httptools.HttpParserError("head too large")
+        self._head[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        headers, self._head = self._head, {}
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
+            return
+        self._until_close = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
+        self.listener.on_head(Head(status, headers), self._now)
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() >= 200:
+            self._ended = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        if not self.busy:
+            return
+        why = None if self._ended else self._broken(exc)
+        self._finish(why, self._clock())
+
+    def _broken(self, exc: Exception | None) -> str | None:
+        if self.reused and not self.heard:
+            return "stale"
+        if exc is not None:
+            return "connection_reset"
+        return None if self._until_close else "connection_closed"
+
+    def _finish(self, why: str | None, now: float) -> None:
+        listener, self.listener, self.sink, self.busy = self.listener, NOBODY, NOBODY.sink, False
+        if why is None and self._ended and self._parser.should_keep_alive():
+            self._pool.keep(self, now)
+        else:
+            self.abort()
+        listener.on_end(why, now)
+
+    def pause(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def drop(self) -> None:
+        """End an exchange that nobody wants any more: silently, and the connection with it."""
+        self.listener, self.sink, self.busy = NOBODY, NOBODY.sink, False
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once; an exchange still running is told `connection_reset` when the transport is gone."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class Slots:
+    """How many streams an upstream may carry at once; who finds it full waits in order."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take a slot if one is free and nobody waits for it."""
+        if self._free <= 0 or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take a slot, when one is free."""
+        if self.take():
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.give()  # it was handed to us in the moment we left
+            elif waiter in self._waiting:
+                self._waiting.remove(waiter)
+            raise
+
+    def give(self) -> None:
+        """Return a slot: to the longest waiting, else to the free ones."""
+        while self._waiting:
+            if not (waiter := self._waiting.popleft()).done():
+                waiter.set_result(None)
+                return
+        self._free += 1
+
+
+class Pool:
+    """The connections of one upstream: idle ones are reused last-in first-out, and dropped when idle for 15 s."""
+
+    def __init__(self, name: str, upstream: Upstream, clock: Callable[[], float]) -> None:
+        self.name, self.config = name, upstream
+        self.origin = Origin.of(upstream.base_url, upstream.tls_ca)
+        url = urlsplit(upstream.base_url)
+        self.host, self.prefix = url.netloc, url.path.rstrip("/")
+        self.slots = Slots(upstream.max_streams)
+        self.refuses_usage = False
+        self._clock = clock
+        self._idle: dict[Connection, None] = {}  # oldest first
+        self._all: set[Connection] = set()
+
+    def take_idle(self) -> Connection | None:
+        """Return a kept-alive connection that is still young and open, or None."""
+        oldest = self._clock() - IDLE_SECONDS
+        while self._idle:
+            connection, _ = self._idle.popitem()
+            if connection.idle_since > oldest and connection.transport is not None and not connection.transport.is_closing():
+                connection.reused = True
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> Connection:
+        """Open a new connection; raises ConnectFailed."""
+        connection = await dial(lambda: Connection(self, self._clock), self.origin, self.config.connect_timeout, self.name)
+        self._all.add(connection)
+        return connection
+
+    def keep(self, connection: Connection, now: float) -> None:
+        connection.idle_since = now
+        self._idle[connection] = None
+
+    def forget(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        self._idle.pop(connection, None)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle too long; the oldest stand first."""
+        while self._idle and now - (oldest := next(iter(self._idle))).idle_since > IDLE_SECONDS:
+            del self._idle[oldest]
+            oldest.abort()
+
+    def close(self) -> None:
+        for connection in list(self._all):
+            connection.abort()

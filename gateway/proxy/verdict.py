@@ -1,0 +1,66 @@
+"""What to call the end of a stream, and what the record keeps of it."""
+
+from gateway.core.errors import GatewayError, StreamTruncated, UpstreamError
+from gateway.core.record import AttemptOutcome, StreamRecord
+from gateway.proxy.plane import Live
+from gateway.proxy.relay import Relay
+from gateway.proxy.trial import Trial
+
+ATTEMPT_OUTCOMES: dict[str, AttemptOutcome] = {
+    "upstream_error": "error_event",
+    "upstream_truncated": "truncated",
+    "upstream_stalled": "stalled",
+}
+"""What a stream's outcome says about the attempt that won the race and then failed."""
+
+
+def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
+    """Say how a relayed stream ended, in its record and to its target's health; return what the client must still be told.
+
+    Called while the stream is being left for whatever reason, a client that went away included.
+    """
+    record, failure = live.record, None
+    if relay.killed is not None:
+        failure = relay.killed
+    elif not relay.ended:
+        return None  # the client has left first: `client_left` finds the rest in the record
+    elif trial.failure is not None:
+        record.outcome, record.error = "upstream_error", trial.failure.code
+        return None  # the upstream's own error answer has been passed on, word for word
+    elif (reported := relay.reading.observer.failure) is not None:
+        failure = UpstreamError("reported in the stream", code=reported.code)
+    elif not relay.whole:
+        failure = StreamTruncated(f"the stream from upstream {record.upstream} ended before its end", code=relay.why or "stream_truncated")
+    if failure is None:
+        record.outcome = "completed"
+        trial.ticket.succeeded(live.plane.clock())
+        return None
+    record.outcome, record.error = failure.outcome, failure.code
+    if outcome := ATTEMPT_OUTCOMES.get(failure.outcome):
+        trial.attempt.outcome, trial.attempt.error = outcome, failure.code
+        trial.ticket.failed(live.plane.clock(), failure.code)
+    return None if relay.reading.observer.failure is not None else failure
+
+
+def client_left(record: StreamRecord) -> None:
+    """The client has gone: a loss for nobody when the answer was already whole, else its own choice."""
+    if record.outcome == "gateway_error":
+        record.outcome = "completed" if record.finish else "client_disconnect"
+
+
+def note(record: StreamRecord, trial: Trial, relay: Relay) -> None:
+    """Copy what the observer has seen into the record."""
+    observer = relay.reading.observer
+    relay.tell_first_token()
+    trial.attempt.ended_at = relay.ended_at
+    record.status = trial.attempt.status
+    record.first_write_at = relay.first_write_at or record.committed_at
+    record.first_event_at, record.first_token_at = observer.first_event_at, observer.first_token_at
+    record.first_answer_at, record.last_token_at = observer.first_answer_at, observer.last_token_at
+    record.response_id, record.served_model, record.usage = observer.response_id, observer.model, observer.usage
+    record.finish = list(observer.finish)
+    record.missing_done = record.streamed and bool(observer.finish) and not observer.terminated
+    record.bytes = relay.bytes
+    record.cadence = relay.reading.meter.report()
+    for reason, count in observer.errors.items():
+        record.parser_errors[reason] = record.parser_errors.get(reason, 0) + count
