@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gateway.app import run_worker
 from gateway.config import Config
-from gateway.telemetry.recorder import run as run_recorder
+from gateway.console.serve import run as run_recorder
 
 log = logging.getLogger("weir.supervisor")
 SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -91,12 +91,13 @@ class Supervisor:
     def __init__(self, children: Sequence[Child], drain: float) -> None:
         self._children, self._drain = children, drain
 
-    def run(self, seconds: float | None = None) -> int:
-        """Run to the end and return the exit code."""
+    def run(self, seconds: float | None = None, started: Callable[[], None] = lambda: None) -> int:
+        """Run to the end and return the exit code; `started` is called when every child has been forked."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             for child in self._children:
                 child.start(time.monotonic())
+            started()
             self._watch(seconds)
             return self._stop()
         finally:

@@ -46,7 +46,6 @@ class Plane:
         self.live: dict[str, Live] = {}
         self.stopping = False
         self._empty: asyncio.Future[None] | None = None
-        self._ended = 0
 
     def start(self) -> None:
         self.lag.start()
@@ -74,10 +73,6 @@ class Plane:
     def oldest_gap(self, now: float) -> float:
         """Return the longest silence, in seconds, that a relayed stream is in at this moment."""
         return max((watched.silence(now) for watched in self.watch.watched), default=0.0)
-
-    def next_seq(self) -> int:
-        self._ended += 1
-        return self._ended
 
 
 class Live:
@@ -185,4 +180,4 @@ class Live:
         self.ledger.turn("gateway", now, self.plane.lag.late(now))
         record.ended_at, record.seconds = now, {owner: seconds for owner, seconds in self.ledger.seconds.items() if seconds}
         self.plane.left(record.stream_id)
-        self.plane.tell(Ended(self.plane.next_seq(), record))
+        self.plane.tell(Ended(0, record))  # the link numbers it

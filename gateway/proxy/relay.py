@@ -176,4 +176,4 @@ class Relay:
         observer = self.reading.observer
         at = observer.last_token_at or now
         self._live.state = "stalled"
-        self._live.plane.tell(Stalled(self._live.record.stream_id, self._live.blame(at, now), observer.last_kind or "text", at))
+        self._live.plane.tell(Stalled(self._live.record.stream_id, self._live.blame(at, now), "streaming", at))

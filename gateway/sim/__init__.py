@@ -1,0 +1,17 @@
+"""Providers and clients that do not exist, over sockets that do: what the demo, the bench and the tests run against.
+
+Everything here is drawn from a seed: the same seed and the same ordinal of a request give the same text, the same pauses and the
+same fault, so that a failure seen once can be seen again. Only raw protocols on the hot path: one timer a stream, no task an event.
+
+tempers   how a provider speaks when all is well
+faults    what can go wrong with one answer, and which answers it befalls
+steps     what an answer is made of: send, pause, reset, end
+answers   the words and frames of one answer
+plan      an answer, a temper and a fault put together into steps
+player    carries steps out on a transport
+provider  the server
+scenario  several providers and their changes over time, from YAML
+load      many clients at once, and what each of them saw
+tally     what one client saw of one stream
+processes CPU and memory of other processes, from /proc
+"""

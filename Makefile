@@ -1,0 +1,64 @@
+# Everything a newcomer types. Needs make and Python 3.11 or newer; each target makes what it needs, in .venv/ and .model/.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+# The one line that checks everything; pre-commit, CI and the README run it too. Two test processes: every suite brings its own ports and files.
+LINT := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy --strict gateway && $(BIN)/lint-imports
+TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: help run test test-extra test-all check model run-model bench clean
+
+help:
+	@echo 'make run        the demo: simulated providers, the gateway, traffic, the console'
+	@echo 'make test       lint, types, layers and the tests (about two minutes)'
+	@echo 'make test-all   the same and the slow tests, with a real model'
+	@echo 'make model      build a real llama.cpp server and a small model into .model/ (needs gcc, g++, cmake)'
+	@echo 'make run-model  that server behind Weir'
+	@echo 'make bench      added latency, CPU and memory beside nginx and a plain relay'
+	@echo 'make clean      remove everything that these made'
+
+# `exec` puts the program in the shell's place, so that a signal to the process group or to make reaches it with nothing in between.
+run: .venv/installed
+	@exec $(BIN)/weir demo
+
+test: .venv/installed-dev
+	$(LINT) && $(TEST) -m "not slow and not model"
+
+# Without a slow or model test pytest answers 5, "nothing collected", which is no failure here. One process: these measure.
+test-extra: .venv/installed-dev model
+	$(BIN)/python -m pytest -m "slow or model" || [ $$? -eq 5 ]
+
+test-all: test
+	@$(MAKE) --no-print-directory test-extra
+
+check: .venv/installed-dev
+	$(LINT)
+
+model:
+	@PYTHON='$(PYTHON)' exec deploy/model/build.sh .model
+
+run-model: .venv/installed model
+	@exec deploy/model/run.sh .model
+
+bench: .venv/installed
+	@exec $(BIN)/weir bench
+
+clean:
+	rm -rf .venv .model build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	find gateway tests -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/installed: pyproject.toml
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo 'Weir needs Python 3.11 or newer, and "$(PYTHON)" is' "$$('$(PYTHON)' --version 2>&1)"; \
+	  echo 'Say which one to use: make PYTHON=/path/to/python3.11 ...'; exit 1; }
+	'$(PYTHON)' -m venv .venv
+	$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) install --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,172 @@
+"""The `weir` command: arguments in, exit code out. What a command does lives in the package it belongs to."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import click
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from gateway import __version__, logs
+from gateway.config import Config, ConfigErrors, json_schema, load, override
+from gateway.supervisor import Gateway, PortTaken, Supervisor
+
+DEFAULT_FILE = "routes.yaml"
+config_option = click.option(
+    "-c", "--config", "file", default=DEFAULT_FILE, show_default=True, type=click.Path(dir_okay=False), help="The configuration file."
+)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Say in one line what is wrong, and leave."""
+    click.echo(f"weir: {message}", err=True)
+    sys.exit(code)
+
+
+def read(file: str) -> Config:
+    """Load a configuration, or print every problem with it and leave with 2."""
+    try:
+        return load(file)
+    except ConfigErrors as errors:
+        click.echo(str(errors), err=True)
+        sys.exit(2)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="weir")
+def main() -> None:
+    """Weir relays LLM streams untouched, routes each to the target that speaks first soonest, and keeps one true account of it."""
+
+
+@main.command()
+@config_option
+@click.option("--host", help="Listen here instead of server.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of server.port; 0 takes any free one.")
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="Instead of admin.port.")
+@click.option("--workers", help="Instead of server.workers: a number, or auto for one per CPU.")
+@click.option(
+    "--log-format", type=click.Choice(["json", "console"]), default="console", show_default=True, help="How logs are written to stderr."
+)
+def serve(file: str, log_format: logs.LogFormat, **overrides: Any) -> None:
+    """Run the gateway: a supervisor, its workers and the recorder. SIGTERM drains and ends it."""
+    try:
+        config = override(read(file), **overrides)
+        gateway = Gateway(config)
+    except ConfigErrors as errors:
+        fail(str(errors), 2)
+    except PortTaken as error:
+        fail(str(error))
+    logs.configure(log_format)
+    click.echo(f"weir {__version__}  config {config.hash}  workers {config.server.workers}")
+    click.echo(f"  base_url  {gateway.url}/v1\n  admin     {gateway.admin_url}")
+    sys.exit(Supervisor(gateway.children(), config.server.drain).run())
+
+
+@main.command()
+@config_option
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the file instead, for editors.")
+def check(file: str, schema: bool) -> None:
+    """Say everything that is wrong with a configuration (exit code 2), or show its routes."""
+    if schema:
+        click.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+        return
+    config = read(file)
+    table = Table(
+        "route", "models", "policy", "target", "model", "dialect", "base URL", title=f"{file}: config {config.hash}, nothing wrong"
+    )
+    for route in config.routes:
+        for target in route.targets:
+            upstream = config.upstreams[target.upstream]
+            asked, served = ", ".join(route.match.models), target.model or "as asked"
+            table.add_row(route.name, asked, route.policy, target.upstream, served, upstream.dialect, upstream.base_url)
+    Console().print(table)
+
+
+@main.command()
+@click.argument("model")
+@config_option
+def explain(model: str, file: str) -> None:
+    """Tell which route serves MODEL, and in which order its targets would be tried and why (with nothing measured yet)."""
+    from gateway.routing.explain import explain as explain_route
+    from gateway.routing.health import Health
+
+    config = read(file)
+    route = config.match(model, "openai", {})
+    if route is None:
+        fail(f"no route of {file} serves the model {model!r}")
+    click.echo(
+        f"route {route.name}, policy {route.policy}, first-token deadline {route.first_token.timeout}, on slow: {route.first_token.on_slow}"
+    )
+    table = Table("order", "upstream", "model", "why")
+    for place, view in enumerate(explain_route(route, model, Health(), 0.0), 1):
+        table.add_row(str(place), view.target.upstream, view.target.model or model, view.why)
+    Console().print(table)
+
+
+@main.command()
+@click.option("--minutes", type=click.FloatRange(min=0.0, min_open=True), help="End by itself after so long.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The gateway's port; a free one if it is taken."
+)
+@click.option("--admin-port", type=click.IntRange(0, 65535), default=8081, show_default=True, help="Likewise for the admin API.")
+def demo(minutes: float | None, port: int, admin_port: int) -> None:
+    """Run everything on this machine: three simulated providers, the gateway, and traffic. Needs no key and no network."""
+    from gateway.sim import demo as sim_demo
+
+    logs.configure("console")
+    sys.exit(sim_demo.run(minutes, port, admin_port))
+
+
+@main.command()
+@click.option(
+    "-c", "--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Providers, tempers and faults as YAML."
+)
+def sim(scenario: Path | None) -> None:
+    """Serve simulated providers, one on port 9001 unless a scenario says otherwise. Ctrl-C ends it."""
+    import uvloop
+
+    from gateway.sim.scenario import DEFAULT, ScenarioError, load_scenario, run_scenario
+
+    try:
+        played = load_scenario(scenario.read_text()) if scenario else DEFAULT
+        uvloop.run(run_scenario(played, cast("Callable[[str], None]", click.echo)))
+    except ScenarioError as error:
+        fail(f"{scenario}: {error}", 2)
+    except OSError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        return
+
+
+@main.command()
+@click.option("--against", help="Measure this running gateway (a URL) instead of the built-in lanes.")
+@click.option("--direct", help="With --against: its upstream's URL, to show what the gateway adds.")
+@click.option("--pid", type=int, help="With --against: its process, to show its CPU and memory.")
+@click.option("--model", default="bench", show_default=True, help="With --against: the model to ask for.")
+@click.option("--streams", default=200, show_default=True, help="Streams open at once.")
+@click.option("--rate", default=10_000.0, show_default=True, help="Events a second over all streams.")
+@click.option("--tokens", default=100, show_default=True, help="Events of one stream.")
+@click.option("--seconds", default=5.0, show_default=True, help="One slot of one lane.")
+@click.option("--rounds", default=3, show_default=True, help="Slots of each lane; medians are shown.")
+@click.option("--lane", "lanes", multiple=True, help="Only these of direct, nginx, naive, weir (repeatable).")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here.")
+@click.option("--markdown", "markdown_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as a table here.")
+def bench(json_file: Path | None, markdown_file: Path | None, lanes: tuple[str, ...], **options: Any) -> None:
+    """Measure what Weir adds: latency, CPU per event, memory; beside nginx and a plain relay, in one run."""
+    from gateway.sim import bench as sim_bench
+
+    if lanes:
+        options["lanes"] = lanes
+    say = (lambda text: click.echo(text, err=True)) if sys.stderr.isatty() else (lambda _: None)
+    try:
+        report = sim_bench.run(sim_bench.BenchOptions(**options), say)
+    except (ValueError, sim_bench.StartError) as error:
+        fail(str(error))
+    Console().print(sim_bench.render(report))
+    if json_file:
+        json_file.write_bytes(sim_bench.to_json(report))
+    if markdown_file:
+        markdown_file.write_text(sim_bench.markdown(report))

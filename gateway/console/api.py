@@ -1,0 +1,187 @@
+"""The admin API: metrics, health, streams live and ended, routes, traces; everything but /metrics is JSON."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from gateway import __version__
+from gateway.console.answers import HEADERS, answer
+from gateway.console.asked import BadQuery, read_query
+from gateway.console.guard import Guard
+from gateway.console.views import View, detail, live_detail, live_summary, route_view, summary
+from gateway.telemetry.account import account
+from gateway.telemetry.live import SILENT, LiveStream
+from gateway.telemetry.prometheus import render
+from gateway.telemetry.query import Cursor, Query
+from gateway.telemetry.recorder import Recorder
+from gateway.telemetry.store import Kept, StoreUnreadable
+
+INDEX = {
+    "/metrics": "metrics for Prometheus, OpenMetrics with exemplars when asked for",
+    "/healthz": "health of workers and recorder",
+    "/api/streams": "streams, live first: route= outcome= upstream= model= stalled= slow= since= limit= cursor=",
+    "/api/streams/{stream_id}": "one stream's whole record",
+    "/api/routes": "routes, their targets and what the workers think of them",
+    "/api/traces/{trace_id}": "all streams of one trace",
+}
+
+
+class Api:
+    """The handlers; each reads the recorder and changes nothing."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    async def index(self, _: web.Request) -> web.Response:
+        return answer({"weir": __version__, "paths": INDEX})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        families = self._recorder.collect()
+        body, content_type = await asyncio.to_thread(render, families, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={**HEADERS, "Content-Type": content_type})
+
+    async def health(self, _: web.Request) -> web.Response:
+        recorder, now = self._recorder, time.monotonic()
+        workers = [
+            {
+                "worker": worker.slot,
+                "pid": worker.pid,
+                "age": round(now - worker.heard_at, 3),
+                "streams": worker.pulse.streams if worker.pulse else 0,
+                "loop_lag": worker.pulse.loop_lag if worker.pulse else None,
+            }
+            for worker in sorted(recorder.live.workers.values(), key=lambda worker: worker.slot)
+        ]
+        silent = any(now - worker.heard_at > SILENT for worker in recorder.live.workers.values())
+        return answer(
+            {
+                "status": "degraded" if silent else "ok",
+                "version": __version__,
+                "pid": os.getpid(),
+                "workers": workers,
+                "streams": len(recorder.live.streams),
+                "recorder_lag": recorder.lag(),
+                "config_hash": recorder.config.hash,
+                "last_reload_error": recorder.reload_error,
+                "dropped": recorder.dropped(),
+            }
+        )
+
+    async def streams(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, time.time())  # noqa: TID251 - `since` may be an age by the calendar
+        now = time.monotonic()
+        live = self._live(query)
+        rows: list[View] = [live_summary(stream, account(stream.record), now) for stream in live[: query.limit]]
+        if len(live) > query.limit:
+            last = live[query.limit - 1].record
+            return answer({"streams": rows, "next": Cursor(True, last.received_at, last.stream_id).text()})
+        room = query.limit - len(rows)
+        ended = await self._ended(query, room + 1)
+        rows += [self._summary(kept) for kept in ended[:room]]
+        return answer({"streams": rows, "next": _next(ended, room)})
+
+    async def stream(self, request: web.Request) -> web.Response:
+        stream_id = request.match_info["stream_id"]
+        if live := self._recorder.live.streams.get(stream_id):
+            return answer(live_detail(live, account(live.record), time.monotonic()))
+        store = self._recorder.store
+        kept = await asyncio.to_thread(store.one, stream_id) if store is not None else None
+        if kept is None:
+            return answer({"error": "no such stream is live or stored"}, 404)
+        return answer({**detail(self._recorder.price(kept.record)), "state": "ended", "ended": kept.ended, "cost_usd": kept.cost})
+
+    async def routes(self, _: web.Request) -> web.Response:
+        recorder, now = self._recorder, time.monotonic()
+        targets = recorder.live.targets(now)
+        views = [route_view(route, targets, now) for route in recorder.config.routes]
+        return answer({"config_hash": recorder.config.hash, "routes": views})
+
+    async def trace(self, request: web.Request) -> web.Response:
+        trace_id, now = request.match_info["trace_id"].lower(), time.monotonic()
+        store = self._recorder.store
+        ended = await asyncio.to_thread(store.trace, trace_id) if store is not None else []
+        rows = [self._summary(kept) for kept in ended]
+        live = [stream for stream in self._recorder.live.streams.values() if stream.record.trace_id == trace_id]
+        rows += [live_summary(stream, account(stream.record), now) for stream in live]
+        if not rows:
+            return answer({"error": "no stream of this trace is live or stored"}, 404)
+        totals = {name: _sum(rows, name) for name in ("cost_usd", "input_tokens", "output_tokens")}
+        return answer({"trace_id": trace_id, "streams": rows, "total": totals})
+
+    def _live(self, query: Query) -> list[LiveStream]:
+        """Live streams that answer a query, longest first, from its cursor on."""
+        if query.cursor is not None and not query.cursor.live:
+            return []
+        past = (query.cursor.at, query.cursor.stream_id) if query.cursor is not None else (float("-inf"), "")
+        found = [
+            stream
+            for stream in self._recorder.live.streams.values()
+            if query.admits_live(stream.record, stream.upstream, bool(stream.announced) or stream.state == "stalled")
+            and _place(stream) > past
+        ]
+        return sorted(found, key=_place)
+
+    async def _ended(self, query: Query, limit: int) -> list[Kept]:
+        store = self._recorder.store
+        if store is None:
+            return []
+        cursor = query.cursor if query.cursor is not None and not query.cursor.live else None
+        asked = Query(columns=query.columns, stalled=query.stalled, slow=query.slow, since=query.since, limit=max(1, limit), cursor=cursor)
+        return await asyncio.to_thread(store.find, asked)
+
+    def _summary(self, kept: Kept) -> View:
+        objective = self._recorder.objective(kept.record.route)
+        return summary(account(kept.record, kept.cost, objective), kept.ended)
+
+
+def admin_app(recorder: Recorder) -> web.Application:
+    """Return the admin listener's application over a recorder."""
+    api = Api(recorder)
+    app = web.Application(middlewares=[_polite(Guard(recorder.config))])
+    app.router.add_get("/", api.index)
+    app.router.add_get("/metrics", api.metrics)
+    app.router.add_get("/healthz", api.health)
+    app.router.add_get("/api/streams", api.streams)
+    app.router.add_get("/api/streams/{stream_id}", api.stream)
+    app.router.add_get("/api/routes", api.routes)
+    app.router.add_get("/api/traces/{trace_id}", api.trace)
+    return app
+
+
+def _polite(guard: Guard) -> Callable[..., Awaitable[web.StreamResponse]]:
+    @web.middleware
+    async def polite(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        if refusal := guard.check(request):
+            return refusal
+        try:
+            return await handler(request)
+        except BadQuery as error:
+            return answer({"error": str(error)}, 400)
+        except StoreUnreadable:
+            return answer({"error": "the store cannot be read just now"}, 503)
+        except web.HTTPException as error:
+            return answer({"error": error.reason}, error.status)
+
+    return polite
+
+
+def _place(stream: LiveStream) -> tuple[float, str]:
+    return stream.record.received_at, stream.record.stream_id
+
+
+def _next(ended: list[Kept], room: int) -> str | None:
+    if len(ended) <= room:
+        return None
+    if not room:  # the live ones filled the page exactly: ended ones begin the next
+        return Cursor(False, float("inf"), "").text()
+    last = ended[room - 1]
+    return Cursor(False, last.ended, last.record.stream_id).text()
+
+
+def _sum(rows: list[View], name: str) -> Any:
+    known = [row[name] for row in rows if row[name] is not None]
+    return sum(known) if known else None

@@ -1,0 +1,141 @@
+"""When the tokens of one stream arrived: gaps in fine bins, stalls with their owner, and whether a silence ended in a flood."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from math import inf
+
+from gateway.core.buckets import GAP_BOUNDS, subdivide
+from gateway.core.owners import Blame
+from gateway.core.record import Cadence, Stall
+
+FINE_BOUNDS = subdivide(GAP_BOUNDS)
+BURST_FRAMES, BURST_GAP = 20, 2.0
+"""So many token frames in one read after so many seconds of silence: somebody on the way holds tokens back."""
+FIRST_STALLS, MAX_STALLS = 8, 16
+
+
+def upstream(start: float, end: float) -> Blame:  # noqa: ARG001 - the shape of every blamer
+    """Blame the upstream for every silence: the answer of whoever has no ledger to ask."""
+    return "upstream"
+
+
+class CadenceMeter:
+    """Counts arrivals of tokens and the gaps between them; memory is one count per bin and at most 16 stalls.
+
+    Tokens of one read arrive together, so they have no gap between them. `threshold` and all times are seconds; a longer silence
+    is a stall, and `blamer(start, end)` names who held most of it. The silence between the last token and `close` can be a stall
+    too, but it is no gap: nothing came after it.
+    """
+
+    __slots__ = (
+        "_announced",
+        "_arrivals",
+        "_blamer",
+        "_bounds",
+        "_burst",
+        "_chunks",
+        "_closed",
+        "_counts",
+        "_first_at",
+        "_longest",
+        "_notable",
+        "_stall_count",
+        "_stall_time",
+        "_stalls",
+        "_threshold",
+        "last_at",
+    )
+
+    def __init__(
+        self, threshold: float, bounds: tuple[float, ...] = FINE_BOUNDS, blamer: Callable[[float, float], Blame] = upstream
+    ) -> None:
+        self._threshold = threshold
+        self._notable = min(threshold, BURST_GAP)
+        self._bounds = bounds
+        self._blamer = blamer
+        self._counts = [0] * (len(bounds) + 1)
+        self._chunks = 0
+        self._arrivals = 0
+        self._longest = 0.0
+        self._first_at = 0.0
+        self.last_at: float | None = None
+        self._announced: float | None = None
+        self._closed = False
+        self._burst = False
+        self._stalls: list[Stall] = []
+        self._stall_count = 0
+        self._stall_time: dict[Blame, float] = {}
+
+    def arrive(self, now: float, chunks: int = 1) -> None:
+        """Note one read that brought `chunks` token-bearing events."""
+        last = self.last_at
+        self.last_at = now
+        if last is None:
+            self._first_at = now
+        else:
+            gap = now - last
+            self._counts[bisect_left(self._bounds, gap)] += 1
+            self._longest = max(self._longest, gap)
+            if gap > self._notable:
+                self._note(last, gap, chunks)
+        self._arrivals += 1
+        self._chunks += chunks
+
+    def overdue(self, now: float) -> bool:
+        """Tell, once per silence, that the stream has been silent for longer than the threshold."""
+        last = self.last_at
+        if last is None or self._closed or now - last <= self._threshold or self._announced == last:
+            return False
+        self._announced = last
+        return True
+
+    def close(self, now: float) -> None:
+        """Say that the stream has ended; a silence that lasted until then is a stall like any other. Only the first call counts."""
+        if not self._closed and self.last_at is not None:
+            self._note(self.last_at, now - self.last_at, 0)
+        self._closed = True
+
+    def report(self) -> Cadence:
+        """Return what has been seen so far."""
+        cadence = Cadence(
+            chunks=self._chunks,
+            arrivals=self._arrivals,
+            stalls=list(self._stalls),
+            stall_count=self._stall_count,
+            stall_time=dict(self._stall_time),
+            burst=self._burst,
+        )
+        if self.last_at is not None and self._arrivals > 1:
+            gaps = self._arrivals - 1
+            cadence.gaps = [(bound, count) for bound, count in self._bins() if count]
+            cadence.gap_sum = self.last_at - self._first_at
+            cadence.gap_p50, cadence.gap_p95 = self._quantile(0.50 * gaps), self._quantile(0.95 * gaps)
+            cadence.gap_max = self._longest
+        return cadence
+
+    def _bins(self) -> Iterator[tuple[float, int]]:
+        return zip((*self._bounds, inf), self._counts, strict=True)
+
+    def _note(self, since: float, length: float, chunks: int) -> None:
+        if chunks >= BURST_FRAMES and length > BURST_GAP:
+            self._burst = True
+        if length <= self._threshold:
+            return
+        stall = Stall(at=since, length=length, blame=self._blamer(since, since + length), chunk=self._chunks)
+        self._stall_count += 1
+        self._stall_time[stall.blame] = self._stall_time.get(stall.blame, 0.0) + length
+        self._stalls.append(stall)
+        if len(self._stalls) > MAX_STALLS:
+            self._stalls.remove(min(self._stalls[FIRST_STALLS:], key=lambda kept: kept.length))
+
+    def _quantile(self, rank: float) -> float:
+        """Return the gap that `rank` of all gaps do not exceed, taken to lie evenly within its bin; never more than the longest."""
+        below = 0
+        low = 0.0
+        for bound, count in self._bins():
+            if count and below + count >= rank:
+                high = min(bound, self._longest)
+                return min(low + (high - low) * (rank - below) / count, self._longest)
+            below += count
+            low = bound
+        return self._longest

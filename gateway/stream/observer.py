@@ -1,0 +1,209 @@
+"""What one stream has said: the times that matter, usage, finish and failure, read from the bytes after they were relayed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.core.call import Call
+from gateway.core.events import ANSWER_KINDS, Delta, Event, Failed, Finished, Kind, Started, Terminated, ToolOpened, Usage
+from gateway.dialects.base import Dialect
+from gateway.stream.cadence import CadenceMeter
+
+MAX_DOCUMENT = 4 << 20
+MAX_REASONS = 8
+
+
+class Observation:
+    """The account of one answer so far. Times are those of the reads, in monotonic seconds; None is "not yet".
+
+    `errors` counts what could not be read: `json`, `shape` (JSON that is nothing we know) and `oversize`.
+    """
+
+    __slots__ = (
+        "_dialect",
+        "errors",
+        "failure",
+        "finish",
+        "first_answer_at",
+        "first_event_at",
+        "first_token_at",
+        "frames",
+        "last_kind",
+        "last_token_at",
+        "model",
+        "response_id",
+        "terminated",
+        "usage",
+    )
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self.first_event_at: float | None = None
+        self.first_token_at: float | None = None
+        self.first_answer_at: float | None = None
+        self.last_token_at: float | None = None
+        self.last_kind: Kind | None = None
+        self.response_id: str | None = None
+        self.model: str | None = None
+        self.usage: Usage | None = None
+        self.finish: list[str] = []
+        self.failure: Failed | None = None
+        self.terminated = False
+        self.errors: dict[str, int] = {}
+        self.frames = 0
+
+    @property
+    def spoke(self) -> bool:
+        """Whether any token came."""
+        return self.first_token_at is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer came to the proper end of its dialect; an answer that reports a failure may do so too."""
+        return self._dialect.complete(self.terminated, self.finish)
+
+    def _unread(self, error: msgspec.DecodeError) -> None:
+        self._miss("shape" if isinstance(error, msgspec.ValidationError) else "json")
+
+    def _miss(self, reason: str) -> None:
+        self.errors[reason] = self.errors.get(reason, 0) + 1
+
+
+def _note_started(seen: Observation, event: Started) -> None:
+    seen.response_id = event.id or seen.response_id
+    seen.model = event.model or seen.model
+
+
+def _note_usage(seen: Observation, event: Usage) -> None:
+    seen.usage = event  # vLLM and others count on in every chunk: the last word holds
+
+
+def _note_finish(seen: Observation, event: Finished) -> None:
+    if event.reason not in seen.finish and len(seen.finish) < MAX_REASONS:
+        seen.finish.append(event.reason)
+
+
+def _note_failure(seen: Observation, event: Failed) -> None:
+    seen.failure = seen.failure or event
+
+
+def _note_end(seen: Observation, event: Terminated) -> None:  # noqa: ARG001 - the shape of every note
+    seen.terminated = True
+
+
+_NOTES: Mapping[type, Callable[[Observation, Any], None]] = {
+    Started: _note_started,
+    Usage: _note_usage,
+    Finished: _note_finish,
+    Failed: _note_failure,
+    Terminated: _note_end,
+}
+
+
+class Observer(Observation):
+    """Watches one stream, read by read."""
+
+    __slots__ = ("_events", "_meter", "_parser")
+
+    def __init__(self, dialect: Dialect, call: Call, meter: CadenceMeter) -> None:
+        super().__init__(dialect)
+        self._parser = dialect.parser()
+        self._events = dialect.reader(call).events
+        self._meter = meter
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take one read, stamped when it was read. What came after the end marker is not the stream's and is ignored."""
+        spoken = 0
+        for frame in self._parser.feed(data):
+            if self.terminated:
+                break
+            try:
+                events = self._events(frame)
+            except msgspec.DecodeError as error:
+                self._unread(error)
+                events = ()
+            if events or frame.data:
+                self.frames += 1
+                if self.first_event_at is None:
+                    self.first_event_at = now
+                spoken += self._take(events, now)
+        if self._parser.skipped:
+            self.errors["oversize"] = self._parser.skipped
+        if spoken:
+            self.last_token_at = now
+            self._meter.arrive(now, spoken)
+        if self.terminated:
+            self._meter.close(now)
+
+    def _take(self, events: Sequence[Event], now: float) -> bool:
+        """Note the events of one frame and tell whether a token was among them."""
+        said: Kind | None = None
+        for event in events:
+            # Asked by exact type, most frequent first: a table would cost a call for every token.
+            if type(event) is Delta:
+                said = event.kind
+            elif type(event) is ToolOpened:
+                said = "arguments"
+            else:
+                _NOTES[type(event)](self, event)
+                continue
+            if self.first_answer_at is None:
+                self._spoke(said, now)
+        if said is None:
+            return False
+        self.last_kind = said
+        return True
+
+    def _spoke(self, kind: Kind, now: float) -> None:
+        if self.first_token_at is None:
+            self.first_token_at = now
+        if kind in ANSWER_KINDS:
+            self.first_answer_at = now
+
+
+class DocumentObserver(Observation):
+    """Watches an answer in one piece: it is read when it is whole, up to 4 MiB; of a larger one only the times are known.
+
+    It counts no tokens: an answer that comes at once has no first token of its own.
+    """
+
+    __slots__ = ("_body", "_call", "_ended", "_limit")
+
+    def __init__(self, dialect: Dialect, call: Call, limit: int = MAX_DOCUMENT) -> None:
+        super().__init__(dialect)
+        self._call = call
+        self._limit = limit
+        self._ended = False
+        self._body: bytearray | None = bytearray()
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take one read."""
+        if self.first_event_at is None:
+            self.first_event_at = now
+        if self._body is None:
+            return
+        if len(self._body) + len(data) > self._limit:
+            self._body = None
+            self._miss("oversize")
+        else:
+            self._body += data
+
+    def finish_document(self, now: float) -> None:  # noqa: ARG002 - the same shape for every reading of a stream
+        """Read the whole; call it when the body has come to its end. Only the first call counts."""
+        if self._ended:
+            return
+        self._ended = True
+        body, self._body = self._body, None
+        if body is None:
+            self.terminated = True  # too large to be read, and nothing says that it was not whole
+            return
+        try:
+            events = self._dialect.read_document(self._call, bytes(body))
+        except msgspec.DecodeError as error:
+            self._unread(error)
+            return
+        self.frames = 1
+        self.terminated = True
+        for event in events:
+            _NOTES[type(event)](self, event)

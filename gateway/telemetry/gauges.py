@@ -1,0 +1,45 @@
+"""Gauges: read from what is live at the moment somebody asks, so that a worker that is gone takes its values with it."""
+
+from collections.abc import Iterator
+
+from gateway import __version__
+from gateway.config import Config
+from gateway.telemetry.labels import Labels
+from gateway.telemetry.live import Live, breaker_level
+
+Reading = tuple[str, tuple[str, ...], float]
+
+
+def gauges(live: Live, labels: Labels, config: Config, now: float) -> Iterator[Reading]:
+    """Yield (name, label values, value) of every gauge; `now` is monotonic seconds."""
+    yield "weir_build_info", (__version__,), 1
+    yield "weir_config_info", (config.hash,), 1
+    yield from _active(live, labels, config, now)
+    yield from _targets(live, labels, now)
+    for worker in live.present(now):
+        if worker.pulse is not None:
+            yield "weir_oldest_gap_seconds", (str(worker.slot),), worker.pulse.oldest_gap
+            yield "weir_loop_lag_seconds", (str(worker.slot),), worker.pulse.loop_lag
+
+
+def _active(live: Live, labels: Labels, config: Config, now: float) -> Iterator[Reading]:
+    """Every configured pair has a value, 0 included: a gauge that comes and goes makes holes in charts."""
+    counts = {(route.name, target.upstream): 0 for route in config.routes for target in route.targets}
+    for (route, upstream), count in live.active(now).items():
+        key = labels.route(route), labels.upstream(upstream)
+        counts[key] = counts.get(key, 0) + count
+    for key, count in counts.items():
+        yield "weir_streams_active", key, count
+
+
+def _targets(live: Live, labels: Labels, now: float) -> Iterator[Reading]:
+    scores: dict[tuple[str, str], list[float]] = {}
+    breakers: dict[str, int] = {}
+    for target in live.targets(now):
+        upstream = labels.upstream(target.upstream)
+        scores.setdefault((upstream, labels.model(target.model)), []).append(target.score)
+        breakers[upstream] = max(breakers.get(upstream, 0), breaker_level(target.breaker))
+    for key, several in scores.items():
+        yield "weir_upstream_score_seconds", key, sum(several) / len(several)
+    for upstream, level in breakers.items():
+        yield "weir_breaker_state", (upstream,), level

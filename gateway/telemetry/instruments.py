@@ -1,0 +1,112 @@
+"""The one table of metrics: what exists, under which name for Prometheus and for OTLP, with which labels, unit and bounds."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from gateway.config import Config
+from gateway.core.buckets import GAP_BOUNDS, LATENCY_BOUNDS, TOKEN_BOUNDS, with_thresholds
+
+Kind = Literal["counter", "gauge", "histogram"]
+Bounds = Literal["latency", "gap", "tokens"]
+
+
+class Instrument(Struct, frozen=True):
+    """One metric. `name` is Prometheus's, `otel` OTLP's; `unit` is UCUM, in seconds wherever it is a time."""
+
+    name: str
+    otel: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    bounds: Bounds | None = None
+
+
+_CALL = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "route", "upstream")
+_TARGET = ("route", "upstream", "model")
+
+_HISTOGRAMS: tuple[tuple[str, str, tuple[str, ...], Bounds, str], ...] = (
+    ("gen_ai_server_time_to_first_token_seconds", "gen_ai.server.time_to_first_token", _CALL, "latency",
+     "From the served attempt's request sent to its first token."),
+    ("gen_ai_server_time_per_output_token_seconds", "gen_ai.server.time_per_output_token", _CALL, "gap",
+     "Time per output token after the first; only when the provider said how many there were."),
+    ("gen_ai_client_operation_duration_seconds", "gen_ai.client.operation.duration", (*_CALL, "error_type"), "latency",
+     "From request received to the end; error_type is the outcome unless the stream completed."),
+    ("gen_ai_client_operation_time_to_first_chunk_seconds", "gen_ai.client.operation.time_to_first_chunk", _CALL, "latency",
+     "From the served attempt's request sent to its first event."),
+    ("gen_ai_client_token_usage", "gen_ai.client.token.usage", (*_CALL, "gen_ai_token_type"), "tokens",
+     "Tokens of one call as the provider counted them; nothing when it did not say."),
+    ("weir_ttft_seconds", "weir.ttft", _TARGET, "latency",
+     "From request received to the first token, as the user feels it; streams without a token add nothing."),
+    ("weir_chunk_gap_seconds", "weir.chunk.gap", _TARGET, "gap",
+     "Silence between two arrivals of tokens, binned in the worker."),
+    ("weir_overhead_seconds", "weir.overhead", ("route",), "latency",
+     "Time of a stream that the gateway itself owned."),
+)  # fmt: skip
+
+_COUNTERS = (
+    ("weir_streams_total", "weir.streams", "{stream}", ("route", "upstream", "model", "outcome", "stalled", "streamed"),
+     "Ended streams; the sum over outcomes is the requests accepted."),
+    ("weir_stalls_total", "weir.stalls", "{stall}", ("route", "upstream", "blame", "phase"),
+     "Silences longer than the route's threshold, counted when noticed."),
+    ("weir_stall_seconds_total", "weir.stall.time", "s", ("route", "upstream", "blame"),
+     "Time spent in such silences, counted when the stream ends."),
+    ("weir_attempts_total", "weir.attempts", "{attempt}", ("route", "upstream", "why", "outcome"),
+     "Tries at one target each, losers of a race included."),
+    ("weir_fallbacks_total", "weir.fallbacks", "{fallback}", ("route", "from", "to", "reason"),
+     "Changes of target before the first byte, and what the one before had done."),
+    ("weir_retry_after_first_chunk_total", "weir.retry_after_first_chunk", "{attempt}", ("route",),
+     "Attempts begun after the client had its first bytes: stays 0, or a law is broken."),
+    ("weir_cost_usd_total", "weir.cost.usd", "{USD}", ("route", "tenant"),
+     "Cost by public list prices; only of streams whose usage and price are known."),
+    ("weir_client_retries_total", "weir.client_retries", "{retry}", ("route",),
+     "Calls that the client's SDK says it is making again."),
+    ("weir_streams_without_usage_total", "weir.streams_without_usage", "{stream}", ("route", "outcome"),
+     "Streams that spoke and whose provider never said how many tokens they held."),
+    ("weir_stream_mutations_total", "weir.stream_mutations", "{mutation}", ("kind",),
+     "Deliberate changes to a stream's bytes."),
+    ("weir_parser_errors_total", "weir.parser_errors", "{error}", ("dialect", "reason"),
+     "Frames that the observer could not read; they were relayed all the same."),
+    ("weir_telemetry_dropped_total", "weir.telemetry_dropped", "{item}", ("kind",),
+     "Messages, spans, rows and lines of telemetry lost on their way."),
+    ("weir_reload_failed_total", "weir.reload_failed", "{reload}", (),
+     "Configs that were refused while an older one kept running."),
+)  # fmt: skip
+
+_GAUGES = (
+    ("weir_streams_active", "weir.streams_active", "{stream}", ("route", "upstream"), "Streams begun and not yet ended."),
+    ("weir_oldest_gap_seconds", "weir.oldest_gap", "s", ("worker",), "The longest silence that some live stream is in right now."),
+    ("weir_upstream_score_seconds", "weir.upstream_score", "s", ("upstream", "model"),
+     "What the routing policy compares, the mean over workers."),
+    ("weir_breaker_state", "weir.breaker_state", "{state}", ("upstream",),
+     "0 closed, 1 half open, 2 open: the worst over workers and models."),
+    ("weir_loop_lag_seconds", "weir.loop_lag", "s", ("worker",), "How late the worker's event loop was at its last heartbeat."),
+    ("weir_build_info", "weir.build.info", "{info}", ("version",), "Always 1; the version is the label."),
+    ("weir_config_info", "weir.config.info", "{info}", ("hash",), "Always 1; the hash of the running config is the label."),
+)  # fmt: skip
+
+_ROWS = (
+    *(Instrument(n, o, "histogram", "{token}" if b == "tokens" else "s", labels, text, b) for n, o, labels, b, text in _HISTOGRAMS),
+    *(Instrument(n, o, "counter", unit, labels, text) for n, o, unit, labels, text in _COUNTERS),
+    *(Instrument(n, o, "gauge", unit, labels, text) for n, o, unit, labels, text in _GAUGES),
+)
+INSTRUMENTS: dict[str, Instrument] = {row.name: row for row in _ROWS}
+
+LABEL_ATTRIBUTES = {
+    "gen_ai_operation_name": "gen_ai.operation.name",
+    "gen_ai_provider_name": "gen_ai.provider.name",
+    "gen_ai_request_model": "gen_ai.request.model",
+    "gen_ai_token_type": "gen_ai.token.type",
+    "error_type": "error.type",
+}
+"""Labels that have another name as an OTLP attribute; the others keep theirs."""
+
+
+def bounds(config: Config) -> dict[Bounds, tuple[float, ...]]:
+    """Return the bucket bounds of each family, in seconds or tokens, with the config's thresholds among them."""
+    return {
+        "latency": with_thresholds(LATENCY_BOUNDS, config.latency_thresholds()),
+        "gap": with_thresholds(GAP_BOUNDS, config.gap_thresholds()),
+        "tokens": TOKEN_BOUNDS,
+    }
