@@ -31,7 +31,7 @@ LONGEST_PAUSE = 5.0
 PR_SET_PDEATHSIG = 1
 
 
-class PortTaken(Exception):  # noqa: N818  it reads as what happened
+class PortTaken(Exception):
     """An address to listen on belongs to somebody else."""
 
 

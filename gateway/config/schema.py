@@ -29,9 +29,12 @@ class _Generate(GenerateJsonSchema):
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         written = super().default_schema(schema)
-        show = SHOW.get(written.get("title", ""))
+        kinds = [alternative.get("title", "") for alternative in (written, *written.get("oneOf", []))]
+        show = next((SHOW[kind] for kind in kinds if kind in SHOW), None)
         if show and "default" in written:
             written["default"] = show(written["default"])
+        elif written.get("uniqueItems") and "default" in written:
+            written["default"] = sorted(written["default"])  # a set has another order in every process
         return written
 
 

@@ -65,7 +65,7 @@ class Api:
                 "workers": workers,
                 "streams": len(recorder.live.streams),
                 "recorder_lag": recorder.lag(),
-                "config_hash": recorder.config.hash,
+                "config_hash": recorder.config_hash,
                 "last_reload_error": recorder.reload_error,
                 "dropped": recorder.dropped(),
             }
@@ -98,7 +98,7 @@ class Api:
         recorder, now = self._recorder, time.monotonic()
         targets = recorder.live.targets(now)
         views = [route_view(route, targets, now) for route in recorder.config.routes]
-        return answer({"config_hash": recorder.config.hash, "routes": views})
+        return answer({"config_hash": recorder.config_hash, "routes": views})
 
     async def trace(self, request: web.Request) -> web.Response:
         trace_id, now = request.match_info["trace_id"].lower(), time.monotonic()

@@ -11,7 +11,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 KNOWN = frozenset((*COLUMNS, "stalled", "slow", "since", "limit", "cursor"))
 
 
-class BadQuery(ValueError):  # noqa: N818 - it says what it is
+class BadQuery(ValueError):
     """A query string that asks for nothing we know; the message is for the caller."""
 
 

@@ -1,6 +1,7 @@
 """The bounds of every histogram, in seconds: chosen so that both a 5 ms gap and a 15 minute answer have a bucket of their own."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 LATENCY_BOUNDS = (
     *(0.01, 0.02, 0.04, 0.08, 0.16, 0.25, 0.32, 0.5, 0.64, 0.8, 1.0, 1.28, 1.6, 2.0, 2.56, 3.2, 4.0, 5.12, 7.5),
@@ -26,6 +27,6 @@ def with_thresholds(bounds: tuple[float, ...], thresholds: Iterable[float]) -> t
 def subdivide(bounds: tuple[float, ...], parts: int = 4) -> tuple[float, ...]:
     """Return finer bounds that contain every given one: each span is cut into `parts` equal ratios."""
     fine: list[float] = []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         fine += [low * (high / low) ** (part / parts) for part in range(parts)]
     return (*fine, bounds[-1])

@@ -34,7 +34,7 @@ class Handler:
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Carry one call. The record opens guilty, and whatever happens below, it is settled once."""
         reply = Reply(request)
-        live = Live(self._plane, open_record(request, self._plane.clock()), reply, self._dialect)
+        live = Live(self._plane, open_record(request, self._plane.pid, self._plane.clock()), reply, self._dialect)
         try:
             await self._carry(request, live)
         except GatewayError as error:
@@ -149,7 +149,7 @@ async def read_body(request: web.Request) -> bytes:
         raise BodyTooLarge("the request body is larger than server.max_body") from error
 
 
-def open_record(request: web.Request, now: float) -> StreamRecord:
+def open_record(request: web.Request, pid: int, now: float) -> StreamRecord:
     """Open a stream's record from the head of its request; its trace is the caller's if the caller is in one."""
     ids, caller = os.urandom(40).hex(), trace_context(request.headers)
     retries = request.headers.get("x-stainless-retry-count", "")
@@ -160,7 +160,7 @@ def open_record(request: web.Request, now: float) -> StreamRecord:
         parent_id=caller.parent_id if caller else None,
         sampled=caller.sampled if caller else True,
         tracestate=caller.state if caller else None,
-        worker=os.getpid(),
+        worker=pid,
         received_unix=time.time(),  # noqa: TID251  the one place where a stream is tied to the wall clock
         received_at=now,
         tags=tags(request.headers),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class Plane:
         self.lag = LoopLag(clock)
         self.watch = Watch(clock)
         self.live: dict[str, Live] = {}
+        self.pid = os.getpid()
         self.stopping = False
         self._empty: asyncio.Future[None] | None = None
 

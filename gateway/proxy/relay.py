@@ -95,9 +95,11 @@ class Relay:
         self._reply.write(b"\n\n" + event if self.reading.inside else event)
 
     def close(self) -> None:
-        """Leave the watch; may be called twice."""
+        """Leave the watch, and an upstream that still speaks; may be called twice."""
         self._live.plane.watch.watched.discard(self)
         self._live.stop = None
+        if self._connection is not None and not self.ended:
+            self._connection.drop()
 
     def kill(self, error: GatewayError) -> None:
         """End the stream from our side: the upstream is closed, and `finished` returns."""

@@ -187,10 +187,11 @@ class Trial:
         """Give the connection's next bytes and its end to a relay. None when the response has already ended (see `ended`)."""
         if self.ended is not None:
             return None
-        assert self._connection is not None
-        self._connection.sink, self._connection.listener = sink, listener
-        self._connection.resume()
-        return self._connection
+        connection, self._connection = self._connection, None
+        assert connection is not None
+        connection.sink, connection.listener = sink, listener
+        connection.resume()
+        return connection
 
     def drop(self, outcome: AttemptOutcome) -> None:
         """Leave a race that another trial has won, or that its client has left."""

@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._head: dict[str, str] = {}
         self._head_size = 0
-        self._ended = self._until_close = False
+        self._ended = self._kept_alive = self._until_close = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:
-            self._ended = True
+            self._ended, self._kept_alive = True, self._parser.should_keep_alive()  # the parser forgets once the message is over
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, why: str | None, now: float) -> None:
         listener, self.listener, self.sink, self.busy = self.listener, NOBODY, NOBODY.sink, False
-        if why is None and self._ended and self._parser.should_keep_alive():
+        if why is None and self._ended and self._kept_alive:
             self._pool.keep(self, now)
         else:
             self.abort()

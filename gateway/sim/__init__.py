@@ -12,6 +12,6 @@ player    carries steps out on a transport
 provider  the server
 scenario  several providers and their changes over time, from YAML
 load      many clients at once, and what each of them saw
-tally     what one client saw of one stream
+witness   one such client: what it saw of one stream, however the answer was cut
 processes CPU and memory of other processes, from /proc
 """

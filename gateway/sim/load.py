@@ -198,6 +198,7 @@ class _Crew:
         finally:
             for witness in self._idle:
                 witness.abandon(None)
+            await asyncio.sleep(0)  # transports close in the loop's next turn
 
     def _take(self) -> int | None:
         """Return the next ordinal, or None when the run is over."""

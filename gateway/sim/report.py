@@ -144,12 +144,12 @@ def _to_nginx(name: str) -> Cell:
     return ratio
 
 
-def _quantiles(prefix: str, form: str) -> Cell:
-    def three(lane: LaneReport, _: BenchReport) -> str:
-        found = [_figure(lane, "ttft", f"{prefix}{name}") for name in ("p50", "p95", "p99")]
-        return " / ".join("-" if value is None else format(value, form) for value in found) if any(v is not None for v in found) else "-"
+def _added(name: str) -> Cell:
+    def signed(lane: LaneReport, _: BenchReport) -> str:
+        value = _figure(lane, "ttft", f"added_{name}")
+        return "-" if value is None else f"{value:+.2f}"
 
-    return three
+    return signed
 
 
 def _failed(lane: LaneReport, _: BenchReport) -> str:
@@ -158,21 +158,24 @@ def _failed(lane: LaneReport, _: BenchReport) -> str:
 
 ROWS: tuple[tuple[str, Cell], ...] = (
     ("events/s", _plain("paced", "events_per_second", 0)),
-    ("CPU per event, relay, µs", _plain("paced", "cpu_relay")),
-    ("... as a multiple of nginx", _to_nginx("cpu_relay")),
-    ("CPU per event, all its processes, µs", _plain("paced", "cpu_all")),
-    ("... as a multiple of nginx", _to_nginx("cpu_all")),
+    ("CPU/event, relay, µs", _plain("paced", "cpu_relay")),
+    ("  to nginx's", _to_nginx("cpu_relay")),
+    ("CPU/event, all of it, µs", _plain("paced", "cpu_all")),
+    ("  to nginx's", _to_nginx("cpu_all")),
     ("gap p50, ms", _plain("paced", "gap_p50", 2)),
     ("gap p99, ms", _plain("paced", "gap_p99", 2)),
-    ("broken streams + lost events", _failed),
-    ("TTFT p50 / p95 / p99, ms", _quantiles("", ".2f")),
-    ("added TTFT p50 / p95 / p99, ms", _quantiles("added_", "+.2f")),
+    ("TTFT p50, ms", _plain("ttft", "p50", 2)),
+    ("  added p50", _added("p50")),
+    ("  added p95", _added("p95")),
+    ("  added p99", _added("p99")),
     ("short streams/s", _plain("short", "streams_per_second", 0)),
-    ("CPU per short stream, relay, µs", _plain("short", "cpu_relay", 0)),
-    ("CPU per short stream, all, µs", _plain("short", "cpu_all", 0)),
-    ("memory per open stream, relay, KiB", _plain("memory", "kib_per_stream")),
-    ("memory per open stream, all, KiB", _plain("memory", "kib_all")),
+    ("CPU/short stream, relay, µs", _plain("short", "cpu_relay", 0)),
+    ("CPU/short stream, all, µs", _plain("short", "cpu_all", 0)),
+    ("KiB/open stream, relay", _plain("memory", "kib_per_stream")),
+    ("KiB/open stream, all", _plain("memory", "kib_all")),
+    ("broken streams, lost events", _failed),
 )
+"""What is shown, a row each; an indented one says more of the row above it."""
 
 
 def rows(report: BenchReport) -> list[tuple[str, list[str]]]:
@@ -193,9 +196,9 @@ def notes(report: BenchReport) -> list[str]:
 def render(report: BenchReport) -> Table:
     """Return a table for the terminal, a column per lane."""
     table = Table(title="weir bench", caption="\n".join(notes(report)), caption_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for lane in report.lanes:
-        table.add_column(lane.name, justify="right")
+        table.add_column(lane.name, justify="right", no_wrap=True)
     for title, cells in rows(report):
         table.add_row(title, *cells)
     return table
@@ -210,6 +213,6 @@ def markdown(report: BenchReport) -> str:
     """Return the result section of docs/benchmarks.md: options, table, notes."""
     head = ["", *(lane.name for lane in report.lanes)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" + "---:|" * len(report.lanes)]
-    lines += ["| " + " | ".join([title, *cells]) + " |" for title, cells in rows(report)]
+    lines += ["| " + " | ".join([title.replace("  ", "… "), *cells]) + " |" for title, cells in rows(report)]
     options = ", ".join(f"{name} {value:g}" for name, value in report.options.items() if isinstance(value, (int, float)))
     return "\n".join([f"Options: {options}.", "", *lines, "", *(f"* {note}" for note in notes(report)), ""])

@@ -24,8 +24,7 @@ class AccessLog:
 
     def close(self, seconds: float) -> None:
         """Write what is queued, for at most `seconds`."""
-        self.batches.close(seconds)
-        if self._file is not None and not self.batches.waiting:
+        if self.batches.close(seconds) and self._file is not None:
             self._file.close()
 
     def _write(self, batch: list[Account]) -> int:

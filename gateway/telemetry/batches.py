@@ -50,11 +50,6 @@ class Batches(Generic[Item]):
     def dropped(self) -> int:
         return self._refused + self._lost
 
-    @property
-    def waiting(self) -> int:
-        """How many are put and not yet written."""
-        return len(self._queue) + self._writing
-
     def start(self) -> None:
         self._thread.start()
 
@@ -69,18 +64,21 @@ class Batches(Generic[Item]):
                 self._wake.notify()
         return True
 
-    def close(self, seconds: float) -> None:
-        """Write what is queued, for at most `seconds`, and count the rest as dropped; blocks, and twice is once."""
+    def close(self, seconds: float) -> bool:
+        """Write what is queued, for at most `seconds`, and count the rest as dropped; blocks, and twice is once.
+
+        Returns whether the thread is through: if not, it hangs in `write`, whose things must be left alone.
+        """
         with self._wake:
             first, self._closing = not self._closing, True
             self._wake.notify()
-        if not first:
-            return
-        if self._thread.ident is not None:
+        if first and self._thread.ident is not None:
             self._thread.join(seconds)
         with self._wake:
             self._refused += len(self._queue) + self._writing
             self._queue.clear()
+            self._writing = 0
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while batch := self._next():

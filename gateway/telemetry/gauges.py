@@ -10,26 +10,34 @@ from gateway.telemetry.live import Live, breaker_level
 Reading = tuple[str, tuple[str, ...], float]
 
 
-def gauges(live: Live, labels: Labels, config: Config, now: float) -> Iterator[Reading]:
-    """Yield (name, label values, value) of every gauge; `now` is monotonic seconds."""
-    yield "weir_build_info", (__version__,), 1
-    yield "weir_config_info", (config.hash,), 1
-    yield from _active(live, labels, config, now)
-    yield from _targets(live, labels, now)
-    for worker in live.present(now):
-        if worker.pulse is not None:
-            yield "weir_oldest_gap_seconds", (str(worker.slot),), worker.pulse.oldest_gap
-            yield "weir_loop_lag_seconds", (str(worker.slot),), worker.pulse.loop_lag
+class Gauges:
+    """Reads the registry of one config's recorder."""
 
+    def __init__(self, live: Live, labels: Labels, config: Config) -> None:
+        self.config_hash = config.hash
+        self._live = live
+        self._labels = labels
+        self._pairs = [(route.name, target.upstream) for route in config.routes for target in route.targets]
 
-def _active(live: Live, labels: Labels, config: Config, now: float) -> Iterator[Reading]:
-    """Every configured pair has a value, 0 included: a gauge that comes and goes makes holes in charts."""
-    counts = {(route.name, target.upstream): 0 for route in config.routes for target in route.targets}
-    for (route, upstream), count in live.active(now).items():
-        key = labels.route(route), labels.upstream(upstream)
-        counts[key] = counts.get(key, 0) + count
-    for key, count in counts.items():
-        yield "weir_streams_active", key, count
+    def read(self, now: float) -> Iterator[Reading]:
+        """Yield (name, label values, value) of every gauge; `now` is monotonic seconds."""
+        yield "weir_build_info", (__version__,), 1
+        yield "weir_config_info", (self.config_hash,), 1
+        yield from self._active(now)
+        yield from _targets(self._live, self._labels, now)
+        for worker in self._live.present(now):
+            if worker.pulse is not None:
+                yield "weir_oldest_gap_seconds", (str(worker.slot),), worker.pulse.oldest_gap
+                yield "weir_loop_lag_seconds", (str(worker.slot),), worker.pulse.loop_lag
+
+    def _active(self, now: float) -> Iterator[Reading]:
+        """Every configured pair has a value, 0 included: a gauge that comes and goes makes holes in charts."""
+        counts = dict.fromkeys(self._pairs, 0)
+        for (route, upstream), count in self._live.active(now).items():
+            key = self._labels.route(route), self._labels.upstream(upstream)
+            counts[key] = counts.get(key, 0) + count
+        for key, count in counts.items():
+            yield "weir_streams_active", key, count
 
 
 def _targets(live: Live, labels: Labels, now: float) -> Iterator[Reading]:

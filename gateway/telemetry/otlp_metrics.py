@@ -38,7 +38,7 @@ def _metric(family: Family, started_ns: int, now_ns: int) -> Metric:
         points = [_histogram(row, labels, state, (started_ns, now_ns)) for labels, state in family.histograms]
         data = SdkHistogram(points, AggregationTemporality.CUMULATIVE)
     else:
-        numbers = [NumberDataPoint(_attributes(row, labels), started_ns, now_ns, value) for labels, value in family.values]
+        numbers = [NumberDataPoint(_attributes(row, labels), started_ns, now_ns, float(value)) for labels, value in family.values]
         data = Gauge(numbers) if row.kind == "gauge" else Sum(numbers, AggregationTemporality.CUMULATIVE, is_monotonic=True)
     return Metric(row.otel, row.help, row.unit, data)
 

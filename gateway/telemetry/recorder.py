@@ -5,6 +5,7 @@ import functools
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry.sdk.trace.export import SpanExporter
@@ -20,7 +21,7 @@ from gateway.telemetry.cost import Prices
 from gateway.telemetry.export import MetricPump, SpanPump, metric_exporter
 from gateway.telemetry.export import span_exporter as configured_exporter
 from gateway.telemetry.feed import Feed
-from gateway.telemetry.gauges import gauges
+from gateway.telemetry.gauges import Gauges
 from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.live import Live, LiveStream
@@ -52,6 +53,7 @@ class Recorder:
         self.metrics = Metrics(bounds(config))
         self.reload_error: str | None = None
         self.store = Store(telemetry.store.path, telemetry.store.retention, self._stored) if telemetry.store.path != "off" else None
+        self._gauges = Gauges(self.live, self.labels, config)
         self._tally = Tally(self.metrics, self.labels)
         self._objectives = {route.name: route.slo.ttft for route in config.routes}
         self._prices = Prices()
@@ -75,6 +77,10 @@ class Recorder:
             Ended: self._ended,
             Pulse: self._pulse,
         }
+
+    @property
+    def config_hash(self) -> str:
+        return self._gauges.config_hash
 
     async def start(self) -> None:
         """Start every audience; returns when streams can be told without holding the loop up."""
@@ -132,7 +138,7 @@ class Recorder:
 
     def collect(self) -> list[Family]:
         """Return every metric as it is now, safe to read in another thread."""
-        return self.metrics.collect(gauges(self.live, self.labels, self.config, time.monotonic()), self.dropped())
+        return self.metrics.collect(self._gauges.read(time.monotonic()), self.dropped())
 
     def lag(self) -> float:
         """Return how many seconds old the heartbeats are when they are read, the worst over workers."""
@@ -189,6 +195,9 @@ class Recorder:
 
     def _pulse(self, message: Pulse, slot: int) -> None:
         now = time.monotonic()
+        known = self.live.workers.get(slot)
+        if known is not None and known.pid != message.pid:
+            self._hello(Hello(message.pid), slot)
         self._lags[slot] = max(0.0, now - message.at)
         lost = self.live.pulse(slot, message, now)
         for kind, count in lost.items():
@@ -220,8 +229,9 @@ class Recorder:
 
     def _stored(self, receipts: list[Receipt]) -> None:
         """In the store's thread: these rows are committed, or lost and counted."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(functools.partial(self._acknowledge, receipts))
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed already: nobody is left to be told
+                self._loop.call_soon_threadsafe(functools.partial(self._acknowledge, receipts))
 
     def _acknowledge(self, receipts: Iterable[Receipt]) -> None:
         for receipt in receipts:

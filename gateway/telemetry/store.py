@@ -52,7 +52,7 @@ class Kept(Struct, frozen=True):
     cost: float | None
 
 
-class StoreUnreadable(Exception):  # noqa: N818 - it says what it is
+class StoreUnreadable(Exception):
     """The store cannot be read just now."""
 
 
@@ -76,7 +76,8 @@ class Store:
 
     def close(self, seconds: float) -> None:
         """Write what is queued, for at most `seconds`."""
-        self.batches.close(seconds)
+        if self.batches.close(seconds):
+            self._disconnect()
 
     # The writer's thread.
 
@@ -104,6 +105,8 @@ class Store:
         return 0
 
     def _insert(self, rows: list[tuple[object, ...]]) -> None:
+        if not self.path.exists():  # deleted under us: what went to the open file would be lost unseen
+            self._disconnect()
         self._connection = self._connection or self._connect()
         with self._connection as transaction:
             transaction.executemany(_INSERT, rows)
@@ -180,6 +183,8 @@ class Store:
             with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=LOCK_WAIT)) as connection:
                 return connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
+            if "no such table" in str(error):  # the writer has just made the file
+                return []
             raise StoreUnreadable(str(error)) from error
 
 

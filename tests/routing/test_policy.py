@@ -177,6 +177,26 @@ def test_half_open_target_gets_its_probe_soon():
     assert 120 <= firsts(routed, health)["b"] <= 260
 
 
+@pytest.mark.parametrize(("ago", "first"), [(0.5, "a"), (1.5, "b")])
+def test_exploring_is_at_most_once_a_second(ago, first):
+    """However many calls there are, a target tried within the last second is not explored."""
+    routed, health = route("a", "b"), Health()
+    measured(health, routed, a=0.2, b=3.0)
+    for name, at in (("b", NOW - ago), ("a", NOW - ago + 0.1)):
+        health.begin((name, "m"), routed.breaker, at).end(at)
+    assert plan(routed, "m", health, NOW, lambda: 0.01)[0].upstream == first
+
+
+@pytest.mark.parametrize(("ago", "first"), [(29.0, "a"), (31.0, "b")])
+def test_target_not_tried_for_long_is_in_doubt(ago, first):
+    """When its estimate begins to fade, a target gets up to a tenth of the calls until it has been tried."""
+    routed, health = route("a", "b"), Health()
+    measured(health, routed, a=0.2, b=3.0)
+    now = NOW - 1 + ago
+    health.begin(("a", "m"), routed.breaker, now).end(now)
+    assert plan(routed, "m", health, now, lambda: 0.05)[0].upstream == first
+
+
 def test_fixed_deadline():
     """A duration is a duration."""
     assert deadline(route("a", first_token=FirstToken(timeout=1.5)), ("a", "m"), Health(), NOW) == 1.5

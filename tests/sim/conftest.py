@@ -1,8 +1,8 @@
 """A provider on a real socket, and a raw client that keeps every byte."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,8 +17,7 @@ from gateway.sim.tempers import INSTANT
 async def serve() -> AsyncIterator[Callable[..., Any]]:
     """Start providers, instant unless told otherwise; close them and see that nothing of them is left."""
     started: list[Provider] = []
-    files = len(os.listdir("/proc/self/fd"))
-    tasks = asyncio.all_tasks()
+    files = open_files()
 
     async def start(*args: Any, **named: Any) -> Provider:
         provider = Provider(*args, **({"temper": INSTANT} | named if not args else named))
@@ -31,14 +30,18 @@ async def serve() -> AsyncIterator[Callable[..., Any]]:
         await provider.close()
         assert provider.open_streams == 0
         assert provider.connections == 0
-    await until(lambda: len(os.listdir("/proc/self/fd")) <= files)
-    assert asyncio.all_tasks() <= tasks
+    await until(lambda: open_files() <= files)
+    await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait, 10 s at most, for something that the other side is about to do."""
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in another process or protocol
             await asyncio.sleep(0.002)
 
 

@@ -61,7 +61,13 @@ def test_every_fault_has_a_text_form(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [("", "no such fault"), ("stal", "there are none, slow"), ("stall often", "after"), ("stall 1 2 3 4", "takes 3"), ("reset afterr=1", "afterr")],
+    [
+        ("", "no such fault"),
+        ("stal", "there are none, slow"),
+        ("stall often", "after"),
+        ("stall 1 2 3 4", "takes 3"),
+        ("reset afterr=1", "afterr"),
+    ],
 )
 def test_wrong_text_says_what_is_wrong(value: str, said: str) -> None:
     """The error names the kind or the field."""

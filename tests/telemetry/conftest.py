@@ -3,6 +3,7 @@
 import gzip
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ def make_record() -> Callable[..., StreamRecord]:
         fields: dict[str, Any] = {
             "stream_id": f"stream-{number}", "trace_id": f"{number:032x}", "span_id": f"{number:016x}", "parent_id": "00000000000000aa",
             "dialect": "openai", "route": "chat", "asked_model": "gpt-4o-mini", "served_model": "gpt-4o-mini", "response_id": "chatcmpl-1",
-            "streamed": True, "temperature": 0.5, "received_unix": 1_700_000_000.0, "received_at": 100.0, "committed_at": 100.3,
-            "first_write_at": 100.3, "first_byte_at": 100.2, "first_event_at": 100.25, "first_token_at": 100.3, "first_answer_at": 100.4,
-            "last_token_at": 101.9, "ended_at": 102.0, "attempts": [attempt], "outcome": "completed", "status": 200, "finish": ["stop"],
+            "streamed": True, "temperature": 0.5, "received_unix": datetime.now(UTC).timestamp(), "received_at": 100.0,
+            "committed_at": 100.3, "first_write_at": 100.3, "first_byte_at": 100.2, "first_event_at": 100.25, "first_token_at": 100.3,
+            "first_answer_at": 100.4, "last_token_at": 101.9, "ended_at": 102.0,
+            "attempts": [attempt], "outcome": "completed", "status": 200, "finish": ["stop"],
             "usage": Usage(input=10, output=5, cached=4), "bytes": 900,
             "seconds": {"queue": 0.01, "connect": 0.04, "upstream_wait": 1.9, "gateway": 0.03, "client_blocked": 0.02, "guard_held": 0.0},
             "cadence": Cadence(chunks=5, arrivals=5, gaps=[(0.02, 1), (0.04, 3)], gap_sum=0.12, gap_p50=0.03, gap_p95=0.04, gap_max=0.04),

@@ -31,7 +31,7 @@ def ended(recorder: Recorder) -> int:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is nothing in the recorder to wait on, and should not be
             await asyncio.sleep(0.01)
 
 
@@ -136,6 +136,28 @@ async def test_a_replaced_recorder_loses_nothing(make_config: MakeConfig, make_r
     assert not any(link.dropped.values())
 
 
+async def test_a_killed_recorder_loses_nothing(make_config: MakeConfig, make_record: MakeRecord, pair: Pair, tmp_path: Path) -> None:
+    """What a recorder took and never committed, as when it is killed, was not acknowledged and is told to the next one."""
+    config = make_config(store=str(tmp_path / "weir.db"))
+    link = SocketLink(pair[0], lambda: ())
+    link.start()
+    killed = Recorder(config)  # never started: its store writes nothing
+    feed = killed.connect(pair[1], 0)
+    for number in range(200):
+        link.send(Ended(0, make_record(number)))
+    await until(lambda: ended(killed) == 200)
+    feed.close()
+    second = Recorder(config)
+    await second.start()
+    second.connect(pair[1], 0)
+    link.send(Ended(0, make_record(200)))
+    await until(lambda: ended(second) == 201)
+    await link.close()
+    await second.close()
+    assert second.store is not None
+    assert len(await asyncio.to_thread(second.store.find, Query(limit=1000))) == 201
+
+
 async def test_acknowledged_ends_are_let_go(make_config: MakeConfig, make_record: MakeRecord, pair: Pair, tmp_path: Path) -> None:
     """When the store has committed, the worker keeps nothing: a recorder that starts later is told no end twice."""
     recorder = Recorder(make_config(store=str(tmp_path / "weir.db")))
@@ -173,7 +195,8 @@ async def test_a_workers_death_ends_its_streams(make_config: MakeConfig, make_re
     assert dead.attributes is not None
     assert dead.attributes["error.type"] == "worker_died"
     assert dead.attributes["weir.outcome"] == "gateway_error"
-    assert dead.end_time is not None and dead.start_time is not None
+    assert dead.end_time is not None
+    assert dead.start_time is not None
     assert dead.end_time >= dead.start_time + 4_400_000_000
     assert "weir.duration.queue" not in dead.attributes
 

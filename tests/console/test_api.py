@@ -1,0 +1,204 @@
+"""The admin API over a real listener."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from gateway.core.messages import Begun, Ended, Hello, Pulse, Stalled, TargetState
+from gateway.core.record import StreamRecord
+from gateway.telemetry.recorder import Recorder
+
+Serve = Callable[..., Awaitable[tuple[Recorder, ClientSession]]]
+MakeRecord = Callable[..., StreamRecord]
+
+
+async def get(session: ClientSession, path: str, status: int = 200, **headers: str) -> Any:
+    async with session.get(path, headers=headers) as response:
+        assert response.status == status, await response.text()
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Access-Control-Allow-Origin" not in response.headers
+        return await response.json()
+
+
+async def stored(recorder: Recorder, count: int) -> None:
+    """Wait until the store has committed `count` streams."""
+    assert recorder.store is not None
+    async with asyncio.timeout(5):
+        while len(await asyncio.to_thread(recorder.store.newest_ids, 1000)) < count:  # noqa: ASYNC110 - it is a file
+            await asyncio.sleep(0.02)
+
+
+async def test_streams_live_first_then_newest(serve: Serve, make_record: MakeRecord) -> None:
+    """Paging through by any limit gives every stream once: live ones first, then ended ones from the newest on."""
+    recorder, session = await serve()
+    for number in range(1, 8):
+        recorder.receive(Ended(number, make_record(number)))
+    for number in (8, 9):
+        recorder.receive(Begun(make_record(number, ended_at=None)))
+    await stored(recorder, 7)
+    expected = [f"stream-{number}" for number in (8, 9, 7, 6, 5, 4, 3, 2, 1)]
+    for limit in (1, 2, 3, 9, 100):
+        found: list[str] = []
+        cursor = ""
+        for _ in range(20):
+            page = await get(session, f"/api/streams?limit={limit}&cursor={cursor}")
+            assert len(page["streams"]) <= limit
+            found += [row["stream_id"] for row in page["streams"]]
+            cursor = page["next"]
+            if cursor is None:
+                break
+        assert found == expected
+    assert page["streams"][0]["state"] == "first_token" or page["streams"][0]["state"] == "streaming"
+    assert page["streams"][0]["age"] > 0
+
+
+async def test_filters(serve: Serve, make_record: MakeRecord) -> None:
+    """Each filter narrows both halves; an outcome is a thing of ended streams only."""
+    recorder, session = await serve()
+    recorder.receive(Ended(1, make_record(1)))
+    recorder.receive(Ended(2, make_record(2, outcome="upstream_error", first_token_at=None)))
+    recorder.receive(Begun(make_record(3, ended_at=None)))
+    recorder.receive(Stalled("stream-3", "upstream", "streaming", time.monotonic()))
+    await stored(recorder, 2)
+
+    async def names(query: str) -> set[str]:
+        return {row["stream_id"] for row in (await get(session, f"/api/streams?{query}"))["streams"]}
+
+    assert await names("") == {"stream-1", "stream-2", "stream-3"}
+    assert await names("outcome=upstream_error") == {"stream-2"}
+    assert await names("outcome=upstream_error,completed") == {"stream-1", "stream-2"}
+    assert await names("stalled=true") == {"stream-3"}
+    assert await names("slow=true") == {"stream-1"}
+    assert await names("slow=1s") == set()
+    assert await names("route=other") == set()
+    assert await names("upstream=fast&model=tiny") == {"stream-1", "stream-2", "stream-3"}
+    assert await names("since=1h") == {"stream-1", "stream-2", "stream-3"}
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=99999", "cursor=x", "since=never", "since=nan", "slow=x", "stalled=2", "wat=1"]
+)
+async def test_a_bad_query_is_told_so(query: str, serve: Serve) -> None:
+    """400 with the reason, as JSON."""
+    _, session = await serve()
+    assert "error" in await get(session, f"/api/streams?{query}", 400)
+
+
+async def test_one_stream(serve: Serve, make_record: MakeRecord) -> None:
+    """The whole record with cadence, offsets and derived durations, whether it ended or not; infinity is null."""
+    recorder, session = await serve()
+    recorder.receive(Ended(1, make_record(1)))
+    recorder.receive(Begun(make_record(2, ended_at=None)))
+    await stored(recorder, 1)
+    view = await get(session, "/api/streams/stream-1")
+    assert view["cadence"]["gaps"] == [[0.02, 3], [None, 1]]
+    assert view["derived"]["ttft"] == pytest.approx(0.3)
+    assert view["derived"]["slow"] is True
+    assert view["offsets"]["ended"] == pytest.approx(1)
+    assert view["attempts"][0]["offsets"]["sent"] == pytest.approx(0.1)
+    live = await get(session, "/api/streams/stream-2")
+    assert live["ended_at"] is None
+    assert live["outcome"] is None
+    assert live["age"] >= 0
+    assert "error" in await get(session, "/api/streams/nobody", 404)
+
+
+async def test_a_trace(serve: Serve, make_record: MakeRecord) -> None:
+    """All streams of one trace, live and ended, with their totals."""
+    recorder, session = await serve()
+    for number in (1, 4):
+        recorder.receive(Ended(number, make_record(number)))
+    recorder.receive(Begun(make_record(7, ended_at=None)))
+    await stored(recorder, 2)
+    view = await get(session, f"/api/traces/{1:032x}")
+    assert [row["stream_id"] for row in view["streams"]] == ["stream-1", "stream-4", "stream-7"]
+    assert view["total"]["output_tokens"] == 15
+    assert "error" in await get(session, "/api/traces/ff", 404)
+
+
+async def test_routes(serve: Serve) -> None:
+    """Targets with what each worker thinks of them, merged: mean score, summed streams, worst breaker."""
+    recorder, session = await serve()
+    now = time.monotonic()
+    for slot, (score, breaker) in enumerate(((0.2, "closed"), (0.4, "open"))):
+        state = TargetState("fast", "tiny", 0.1, score, 2, breaker, now, "status_500")
+        recorder.receive(Pulse(slot + 1, now, 0, 0.0, 0.0, {}, [state]), slot)
+    (route,) = (await get(session, "/api/routes"))["routes"]
+    (seen,) = route["targets"][0]["seen"]
+    assert (seen["score"], seen["in_flight"], seen["breaker"], seen["last_error"]) == (pytest.approx(0.3), 4, "open", "status_500")
+    assert [worker["worker"] for worker in seen["workers"]] == [0, 1]
+
+
+async def test_health(serve: Serve) -> None:
+    """Workers with pid, age and streams; losses; the config's hash; degraded once a worker falls silent."""
+    recorder, session = await serve(token="s3cret")
+    recorder.receive(Hello(7), 0)
+    recorder.receive(Pulse(7, time.monotonic(), 3, 0.001, 0.0, {"begun": 2}, []), 0)
+    view = await get(session, "/healthz")
+    assert view["status"] == "ok"
+    assert view["workers"][0]["pid"] == 7
+    assert view["workers"][0]["streams"] == 3
+    assert view["config_hash"] == recorder.config.hash
+    assert view["last_reload_error"] is None
+    assert view["dropped"]["begun"] == 2
+    assert view["recorder_lag"] >= 0
+    recorder.reload_failed("routes.yaml:3:1: no")
+    recorder.live.workers[0].heard_at -= 60
+    view = await get(session, "/healthz")
+    assert (view["status"], view["last_reload_error"]) == ("degraded", "routes.yaml:3:1: no")
+
+
+async def test_metrics(serve: Serve, make_record: MakeRecord) -> None:
+    """Text for a browser, OpenMetrics with exemplars for who asks for it."""
+    recorder, session = await serve()
+    recorder.receive(Ended(1, make_record(1)))
+    async with session.get("/metrics") as response:
+        assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert "weir_streams_total{" in await response.text()
+    async with session.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"}) as response:
+        text = await response.text()
+    assert any(s.exemplar for family in text_string_to_metric_families(text) for s in family.samples)
+
+
+async def test_the_index_and_what_is_not_there(serve: Serve) -> None:
+    """`/` says what there is; an unknown path or method is refused as JSON."""
+    _, session = await serve()
+    assert "/metrics" in (await get(session, "/"))["paths"]
+    assert "error" in await get(session, "/nowhere", 404)
+    async with session.post("/api/streams") as response:
+        assert response.status == 405
+        assert "error" in await response.json()
+
+
+async def test_a_token_is_asked_for(serve: Serve) -> None:
+    """With a token set, everything but /healthz needs it, and any Host will do."""
+    _, session = await serve(token="s3cret")
+    for path in ("/", "/metrics", "/api/streams", "/api/routes", "/nowhere"):
+        async with session.get(path) as response:
+            assert response.status == 401
+            assert response.headers["WWW-Authenticate"] == "Bearer"
+        async with session.get(path, headers={"Authorization": "Bearer s3crets"}) as response:
+            assert response.status == 401
+    await get(session, "/healthz")
+    await get(session, "/api/routes", Authorization="Bearer s3cret", Host="weir.example")
+    await get(session, "/api/routes", 401, Authorization="Bearer s3cr\u00e9t")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8081", "[::1]:8081", "LOCALHOST"])
+async def test_this_machines_names_are_served(host: str, serve: Serve) -> None:
+    """Without a token the loopback's own names are let in, at any port."""
+    _, session = await serve()
+    await get(session, "/api/routes", Host=host)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8081", "evil@evil", "[::1", ""])
+async def test_a_rebound_name_is_refused(host: str, serve: Serve) -> None:
+    """A page elsewhere that rebinds its name to this machine cannot read: its Host gives it away."""
+    _, session = await serve()
+    async with session.get("/api/routes", headers={"Host": host}) as response:
+        assert response.status in (400, 403)

@@ -1,0 +1,36 @@
+"""Cost: list prices for known models, nothing for anything else."""
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.core.events import Usage
+from gateway.core.record import StreamRecord
+from gateway.telemetry.cost import Prices
+
+MakeRecord = Callable[..., StreamRecord]
+
+
+@pytest.fixture(scope="module")
+def prices() -> Prices:
+    return Prices()
+
+
+def test_a_known_model_costs(prices: Prices, make_record: MakeRecord) -> None:
+    """Input and output are priced; cached input is cheaper."""
+    plain = prices.of(make_record(usage=Usage(1_000_000, 1_000_000)))
+    cached = prices.of(make_record(usage=Usage(1_000_000, 1_000_000, cached=500_000)))
+    assert plain == pytest.approx(0.75)
+    assert cached is not None
+    assert 0 < cached < 0.75
+
+
+def test_unknown_is_not_free(prices: Prices, make_record: MakeRecord) -> None:
+    """No price, no usage, half a usage, a contradiction, no attempt: no cost, rather than 0."""
+    unknown = make_record(asked_model="nobody-1b", served_model="nobody-1b")
+    unknown.attempts[0].model = "nobody-1b"
+    assert prices.of(unknown) is None
+    assert prices.of(make_record(usage=None)) is None
+    assert prices.of(make_record(usage=Usage(10, None))) is None
+    assert prices.of(make_record(usage=Usage(10, 5, cached=11))) is None
+    assert prices.of(make_record(attempts=[])) is None

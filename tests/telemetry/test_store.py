@@ -1,0 +1,156 @@
+"""The embedded store on real files: what it keeps, what it survives, what it counts."""
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from gateway.core.record import Cadence, StreamRecord
+from gateway.telemetry import store as module
+from gateway.telemetry.account import account
+from gateway.telemetry.archive import freeze, thaw
+from gateway.telemetry.query import Cursor, Query
+from gateway.telemetry.store import Receipt, Store, StoreUnreadable
+
+MakeRecord = Callable[..., StreamRecord]
+
+
+@pytest.fixture
+def receipts() -> list[Receipt]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, receipts: list[Receipt]) -> Iterator[Store]:
+    made = Store(str(tmp_path / "weir.db"), 3600.0, receipts.extend)
+    made.start()
+    yield made
+    made.close(5)
+
+
+def test_what_is_put_can_be_asked_for(store: Store, make_record: MakeRecord, receipts: list[Receipt]) -> None:
+    """Every filter, the order (newest first), the pages and the whole record; each receipt comes back once it is committed."""
+    for number in range(1, 6):
+        record = make_record(number, ended_at=102.0 + number, outcome="completed" if number % 2 else "upstream_error")
+        record.cadence.stall_count = number // 5
+        store.put(account(record, cost=0.5, objective=0.1), Receipt(0, 1, number))
+    store.close(5)
+    assert [receipt.seq for receipt in receipts] == [1, 2, 3, 4, 5]
+    names = [kept.record.stream_id for kept in store.find(Query())]
+    assert names == [f"stream-{number}" for number in (5, 4, 3, 2, 1)]
+    page = store.find(Query(limit=2))
+    rest = store.find(Query(cursor=Cursor(False, page[-1].ended, page[-1].record.stream_id)))
+    assert [kept.record.stream_id for kept in [*page, *rest]] == names
+    assert len(store.find(Query(columns={"outcome": ("upstream_error",)}))) == 2
+    assert len(store.find(Query(columns={"outcome": ("upstream_error", "completed"), "route": ("chat",)}))) == 5
+    assert len(store.find(Query(columns={"upstream": ("slow",)}))) == 0
+    assert [kept.record.stream_id for kept in store.find(Query(stalled=True))] == ["stream-5"]
+    assert len(store.find(Query(slow=True))) == 5
+    assert len(store.find(Query(slow=0.31))) == 0
+    assert len(store.find(Query(since=page[-1].ended))) == 2
+    kept = store.one("stream-3")
+    assert kept is not None
+    assert kept.cost == 0.5
+    assert kept.record == make_record(3, ended_at=105.0, received_unix=kept.record.received_unix)
+    assert [kept.record.stream_id for kept in store.trace(f"{3:032x}")] == ["stream-3"]
+    assert store.one("nobody") is None
+    assert store.newest_ids(2) == ["stream-5", "stream-4"]
+
+
+def test_a_record_told_twice_is_kept_once(store: Store, make_record: MakeRecord) -> None:
+    """A worker that tells again what was stored changes nothing."""
+    for _ in range(3):
+        store.put(account(make_record(1)), None)
+    store.close(5)
+    assert len(store.find(Query())) == 1
+    assert store.batches.dropped == 0
+
+
+def test_what_is_old_goes(store: Store, make_record: MakeRecord) -> None:
+    """Rows older than the retention are deleted."""
+    new = make_record(1)
+    store.put(account(make_record(2, received_unix=new.received_unix - 4000)), None)
+    store.put(account(new), None)
+    store.close(5)
+    assert [kept.record.stream_id for kept in store.find(Query())] == ["stream-1"]
+
+
+def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path, make_record: MakeRecord) -> None:
+    """The broken file is kept under another name, and a new one begun without losing a row."""
+    path = tmp_path / "weir.db"
+    path.write_bytes(b"this is not a database at all" * 100)
+    store = Store(str(path), 3600.0, lambda _: None)
+    store.start()
+    with pytest.raises(StoreUnreadable):
+        store.find(Query())
+    store.put(account(make_record(1)), None)
+    store.close(5)
+    assert len(store.find(Query())) == 1
+    assert store.batches.dropped == 0
+    assert (tmp_path / "weir.db.corrupt-1").read_bytes().startswith(b"this is not")
+
+
+def test_a_locked_file_costs_rows(store: Store, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that a lock keeps out are counted, their receipts given back, and the next ones written."""
+    monkeypatch.setattr(module, "LOCK_WAIT", 0.05)
+    with sqlite3.connect(store.path) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.commit()
+        other.execute("BEGIN EXCLUSIVE")
+        store.put(account(make_record(1)), Receipt(0, 1, 1))
+        wait_for(lambda: store.batches.dropped == 1)
+        other.rollback()
+    other.close()
+    store.put(account(make_record(2)), Receipt(0, 1, 2))
+    store.close(5)
+    assert [kept.record.stream_id for kept in store.find(Query())] == ["stream-2"]
+
+
+def test_a_full_disk_costs_rows(tmp_path: Path, make_record: MakeRecord) -> None:
+    """/dev/full stands for a disk without room, a missing folder for one that is gone: counted, carried on."""
+    for path in ("/dev/full", str(tmp_path / "nowhere" / "weir.db")):
+        given: list[Receipt] = []
+        store = Store(path, 3600.0, given.extend)
+        store.start()
+        store.put(account(make_record(1)), Receipt(0, 1, 1))
+        store.close(5)
+        assert store.batches.dropped == 1
+        assert len(given) == 1
+
+
+def test_a_file_deleted_under_us_does_not_stop_it(store: Store, make_record: MakeRecord) -> None:
+    """Reading a store that is gone finds nothing; the writer goes on."""
+    store.put(account(make_record(1)), None)
+    wait_for(lambda: store.path.exists() and bool(store.find(Query())))
+    shutil.rmtree(store.path.parent)
+    assert store.find(Query()) == []
+    assert store.put(account(make_record(2)), None)
+
+
+def test_a_full_queue_refuses(tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound rows are refused and counted, never waited for."""
+    monkeypatch.setattr(module, "QUEUE", 3)
+    store = Store(str(tmp_path / "weir.db"), 3600.0, lambda _: None)
+    assert [store.put(account(make_record(number)), None) for number in range(5)] == [True] * 3 + [False] * 2
+    store.start()
+    store.close(5)
+    assert store.batches.dropped == 2
+    assert len(store.find(Query())) == 3
+
+
+def test_infinity_survives(make_record: MakeRecord) -> None:
+    """A gap above every bound comes back as it went, though JSON has no infinity."""
+    record = make_record(cadence=Cadence(chunks=2, gaps=[(0.5, 1), (inf, 2)], gap_max=100.0))
+    assert thaw(freeze(record)) == record
+    assert "null" in freeze(record)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,33 @@
+"""Stalls are counted once, whether they were announced or not."""
+
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.owners import Blame
+from gateway.core.record import Attempt, Cadence, Stall, StreamRecord
+from gateway.telemetry.tally import BLAMES, reason, unannounced
+
+blames = st.sampled_from(BLAMES)
+
+
+@given(kept=st.lists(blames, max_size=16), more=st.integers(0, 50), announced=st.dictionaries(blames, st.integers(0, 20)))
+def test_announced_and_unannounced_make_the_whole(kept: list[Blame], more: int, announced: dict[Blame, int]) -> None:
+    """What was announced plus what the end adds is the record's count, and never less than was announced; no owner goes below zero."""
+    stalls = [Stall(0.0, 2.0, blame, 1) for blame in kept]
+    count = len(kept) + more
+    cadence = Cadence(stalls=stalls, stall_count=count, stall_time={"client": 5.0})
+    record = StreamRecord(stream_id="s", trace_id="1", span_id="2", received_unix=0.0, received_at=0.0, cadence=cadence)
+    added = unannounced(record, announced)
+    assert all(n > 0 for n in added.values())
+    assert sum(announced.values()) + sum(added.values()) == max(count, sum(announced.values()))
+
+
+def test_reasons_are_bounded(make_record: Callable[..., StreamRecord]) -> None:
+    """Why a target was left is one word of a small set, whatever the status was."""
+    said = {
+        reason(Attempt(upstream="u", model="m", why="first", dialed_at=0.0, outcome="status", status=status)) for status in range(0, 700, 7)
+    }
+    assert said <= {"status", "status_4xx", "status_5xx", "status_429"}
+    assert reason(Attempt(upstream="u", model="m", why="first", dialed_at=0.0, outcome="slow")) == "slow_first_token"
