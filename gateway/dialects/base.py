@@ -45,6 +45,10 @@ class Dialect(Protocol):
     def keepalive(self) -> bytes:
         """Bytes that mean nothing between two events, to keep a waiting client's connection open; empty when there are none."""
 
+    @property
+    def usage_mark(self) -> bytes:
+        """Bytes without which no frame can be a usage frame: a cheap question to ask of every read."""
+
     def parse_call(self, endpoint: Endpoint, body: bytes) -> Call:
         """Read a request; raises `core.errors.Rejected` when it is not one this endpoint can carry."""
 
@@ -69,9 +73,6 @@ class Dialect(Protocol):
 
     def read_document(self, call: Call, body: bytes) -> Sequence[Event]:
         """Return what an answer in one piece says: Started, Usage, Finished, Failed. Raises as `Reader.events` does."""
-
-    def may_hold_usage(self, chunk: bytes) -> bool:
-        """Tell cheaply whether whole events in `chunk` may include a usage frame; False is certain."""
 
     def is_usage_frame(self, frame: sse.Frame) -> bool:
         """Tell whether a frame is exactly what our asking for usage added to the stream; never raises."""

@@ -5,7 +5,6 @@ Sources: the OpenAI API reference and openai-python `_streaming.py`; what other 
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,6 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/embeddings", "embeddings", "/embeddings"),
 )
 
-_NO_CHOICES = re.compile(rb'"choices"\s*+:\s*+\[\s*+\]')
 _TRUE = frozenset({"true", "1", "yes", "on", "y", "t"})  # what pydantic, and so most Python servers, take for true
 _WORD = 2**63  # larger integers fit neither a span nor the record link
 
@@ -36,6 +34,7 @@ class OpenAIChat:
     name = "openai"
     endpoints = ENDPOINTS
     keepalive = b": keepalive\n\n"
+    usage_mark = b"[]"  # asked for usage, OpenAI says "usage":null in every chunk; only the usage frame has an empty list of choices
 
     def parse_call(self, endpoint: Endpoint, body: bytes) -> Call:
         asked = _read_request(body)
@@ -82,12 +81,8 @@ class OpenAIChat:
         events = self.reader(call).events(sse.Frame(body, body, ""))
         return [event for event in events if not isinstance(event, Delta | ToolOpened)]
 
-    def may_hold_usage(self, chunk: bytes) -> bool:
-        # Asked for usage, OpenAI says "usage":null in every chunk; only the usage frame has an empty list of choices.
-        return _NO_CHOICES.search(chunk) is not None
-
     def is_usage_frame(self, frame: sse.Frame) -> bool:
-        if not self.may_hold_usage(frame.raw):
+        if self.usage_mark not in frame.data:
             return False
         try:
             chunk = _USAGE_FRAME.decode(frame.data)

@@ -35,7 +35,7 @@ class Reading:
         is_stream = live.call.stream and identity and head.status < 400 and head.headers.get("content-type", "").lower().startswith(SSE)
         if not identity:
             live.record.parser_errors["unparsed_encoding"] = 1
-        return cls(live, is_stream, seen=identity and head.status < 400, strips=live.injects_usage(pool))
+        return cls(live, is_stream, seen=identity and head.status < 400, strips=is_stream and live.injects_usage(pool))
 
     @property
     def inside(self) -> bool:
@@ -73,7 +73,7 @@ class Reading:
 
     def strip(self, data: bytes) -> bytes:
         """Take out the usage frame that only our asking has caused; anything doubtful stays in."""
-        if not (self.strips and self.seen and self._dialect.may_hold_usage(data)):
+        if not self.seen:
             return data
         parser = self._dialect.parser()
         frames = parser.feed(data)

@@ -14,7 +14,7 @@ class Relay:
     """The sink of a stream that is committed to one upstream.
 
     `feed` is the hot path: no log, no metric, no wait. Around it, `begin` takes the stream over from its trial, `tick` looks for
-    silence ten times a second, and `finished` waits for the end.
+    silence now and then, and `finished` waits for the end.
     """
 
     def __init__(self, live: Live, trial: Trial) -> None:
@@ -24,7 +24,9 @@ class Relay:
         self._clogged: asyncio.Task[None] | None = None
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._told = False
-        self.heard_at = self.wrote_at = self._resumed_at = live.plane.clock()
+        self._cut, self._observe = self.reading.cut, self.reading.observe
+        self._strips, self._mark = self.reading.strips, live.dialect.usage_mark
+        self.heard_at = self._resumed_at = self._progress_at = live.plane.clock()
         self.bytes = self._unsent = 0
         self.why: str | None = None
         self.ended_at: float | None = None
@@ -34,16 +36,18 @@ class Relay:
     def feed(self, chunk: bytes, now: float) -> None:
         """Pass on every whole event that has come, then look at it."""
         self.heard_at = now
-        if whole := self.reading.cut(chunk):
-            self._write(self.reading.strip(whole), now)
-            self.reading.observe(whole, now)
+        if whole := self._cut(chunk):
+            self._pass_on(whole, now)
+            self._observe(whole, now)
 
-    def _write(self, data: bytes, now: float) -> None:
+    def _pass_on(self, data: bytes, now: float) -> None:
+        """Write to the client, less what was sent for us alone; a client that falls behind makes us stop reading."""
+        if self._strips and self._mark in data:
+            data = self.reading.strip(data)
         client = self._reply.transport
-        if not data or client is None or client.is_closing():
+        if client is None or not data or client.is_closing():
             return
-        client.write(self._reply.framed(data))
-        self.wrote_at = now
+        client.write(b"%x\r\n%b\r\n" % (len(data), data) if self._reply.chunked else data)
         self.bytes += len(data)
         if client.get_write_buffer_size() > HIGH_WATER and self._clogged is None:
             self._pause(now)
@@ -54,7 +58,7 @@ class Relay:
         self._trial.held.clear()
         now = plane.clock()
         self._live.own("upstream_wait", now)
-        self._write(self.reading.strip(held), now)
+        self._pass_on(held, now)
         self.first_write_at = now if held else None
         self._connection = self._trial.hand_over(self.feed, self)
         if self._trial.ended is not None:
@@ -69,7 +73,7 @@ class Relay:
         """The upstream has ended; `why` is None when its HTTP message was whole."""
         if not self._done.done():
             self.why, self.ended_at = why, now
-            self._write(self.reading.conclude(why is None, now), now)
+            self._pass_on(self.reading.conclude(why is None, now), now)
             self._done.set_result(None)
 
     @property
@@ -113,6 +117,7 @@ class Relay:
         """The client takes less than the upstream sends: stop reading, so that the upstream waits and memory does not grow."""
         if self._connection is not None:
             self._connection.pause()
+        self._progress_at = now
         self._live.pauses.begin(now)
         self._live.own("client_blocked", now)
         self._clogged = asyncio.get_running_loop().create_task(self._unclog())
@@ -154,16 +159,16 @@ class Relay:
     def _watch_client(self, now: float) -> None:
         """A slow client takes something now and then; one that has taken nothing for `write_timeout` is gone in all but name."""
         if (unsent := self._reply.unsent()) != self._unsent:
-            self._unsent, self.wrote_at = unsent, now
-        elif now - self.wrote_at > self._live.route.client.write_timeout:
+            self._unsent, self._progress_at = unsent, now
+        elif now - self._progress_at > self._live.route.client.write_timeout:
             self.kill(ClientStalled("the client takes no bytes"))
             self._reply.break_off()
 
     def _keep_alive(self, now: float) -> None:
         keepalive = self._live.plane.config.server.keepalive
-        if keepalive and now - self.wrote_at > keepalive and not self.reading.inside:
+        if keepalive and now - max(self.heard_at, self._progress_at) > keepalive and not self.reading.inside:
             self._reply.write(self._live.dialect.keepalive)
-            self.wrote_at = now
+            self._progress_at = now
             self._live.count("keepalive")
 
     def tell_first_token(self) -> None:

@@ -23,13 +23,13 @@ class Reply:
     here. A body of stated length is sent bare, any other in chunks, or until close to a client of HTTP/1.0.
     """
 
-    __slots__ = ("_chunked", "_request", "_response", "_writer", "status", "transport")
+    __slots__ = ("_request", "_response", "_writer", "chunked", "status", "transport")
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
         self._writer: AbstractStreamWriter | None = None
-        self._chunked = False
+        self.chunked = False
         self.status: int | None = None
         self.transport: asyncio.Transport | None = request.transport
 
@@ -54,7 +54,7 @@ class Reply:
             response.content_length = length
         self._response, self.status = response, status
         self._writer = await response.prepare(self._request)
-        self._chunked = length is None and self._request.version >= HttpVersion11
+        self.chunked = length is None and self._request.version >= HttpVersion11
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
@@ -66,7 +66,7 @@ class Reply:
 
     def framed(self, data: bytes) -> bytes:
         """Return `data` as it goes on the wire."""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def write(self, data: bytes) -> None:
         """Write bytes of the body now; to a client that has left, nothing happens."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from gateway.core.owners import Intervals
 
-SWEEP_SECONDS = 0.1
+SWEEP_SECONDS = 0.25
 CANARY_SECONDS = 0.01
 LATE_SECONDS = 0.02
 """Lateness of the loop beyond this is silence that the gateway itself made."""
@@ -64,7 +64,7 @@ class LoopLag:
 
 
 class Watch:
-    """Sweeps everything registered with it, every 100 ms. What is swept may leave during the sweep."""
+    """Sweeps everything registered with it, four times a second. What is swept may leave during the sweep."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

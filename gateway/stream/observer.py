@@ -9,9 +9,13 @@ from gateway.core.call import Call
 from gateway.core.events import ANSWER_KINDS, Delta, Event, Failed, Finished, Kind, Started, Terminated, ToolOpened, Usage
 from gateway.dialects.base import Dialect
 from gateway.stream.cadence import CadenceMeter
+from gateway.stream.likeness import Likeness, learn
+from gateway.wire.sse import Frame
 
 MAX_DOCUMENT = 4 << 20
 MAX_REASONS = 8
+MAX_LEARNED = 8
+"""Tokens of a stream that may be learnt from: shapes change with a role, a log probability or a second choice, seldom more."""
 
 
 class Observation:
@@ -104,22 +108,36 @@ _NOTES: Mapping[type, Callable[[Observation, Any], None]] = {
 class Observer(Observation):
     """Watches one stream, read by read."""
 
-    __slots__ = ("_events", "_meter", "_parser")
+    __slots__ = ("_events", "_learned", "_likeness", "_meter", "_parser")
 
     def __init__(self, dialect: Dialect, call: Call, meter: CadenceMeter) -> None:
         super().__init__(dialect)
         self._parser = dialect.parser()
         self._events = dialect.reader(call).events
         self._meter = meter
+        self._likeness: Likeness | None = None
+        self._learned = 0
 
     def feed(self, data: bytes, now: float) -> None:
         """Take one read, stamped when it was read. What came after the end marker is not the stream's and is ignored."""
-        spoken = 0
-        for frame in self._parser.feed(data):
+        likeness = self._likeness
+        if likeness is not None and likeness.holds(data) and self._parser.at_boundary and not self.terminated:
+            self.frames += 1
+            self.last_token_at, self.last_kind = now, "text"
+            self._meter.arrive(now)
+        else:
+            self._read(data, now)
+
+    def _read(self, data: bytes, now: float) -> None:
+        """Take a read whose frames must be parsed to know what they say."""
+        spoken, frames = 0, self._parser.feed(data)
+        for frame in frames:
             if self.terminated:
                 break
             try:
                 events = self._events(frame)
+                if len(frames) == 1 and self._learned < MAX_LEARNED:
+                    self._learn(frame, events)
             except msgspec.DecodeError as error:
                 self._unread(error)
                 events = ()
@@ -135,6 +153,12 @@ class Observer(Observation):
             self._meter.arrive(now, spoken)
         if self.terminated:
             self._meter.close(now)
+
+    def _learn(self, frame: Frame, events: Sequence[Event]) -> None:
+        """Remember what a text token looks like here. Frames that keep changing shape are not worth it: after a few tries, no more."""
+        if self.last_kind == "text" and (likeness := learn(frame, events, self._events)) is not None:
+            self._likeness = likeness
+            self._learned += 1
 
     def _take(self, events: Sequence[Event], now: float) -> bool:
         """Note the events of one frame and tell whether a token was among them."""

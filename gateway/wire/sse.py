@@ -35,7 +35,7 @@ class Parser:
     once, and reading resumes after its blank line. Memory is `limit` plus one read, work is linear in the input.
     """
 
-    __slots__ = ("_at_boundary", "_buffer", "_fresh", "_limit", "_searched", "_skipping", "skipped")
+    __slots__ = ("_buffer", "_fresh", "_limit", "_searched", "_skipping", "at_boundary", "skipped")
 
     def __init__(self, limit: int = 1 << 20) -> None:
         self._limit = limit
@@ -43,7 +43,7 @@ class Parser:
         self._searched = 0
         self._fresh = True
         self._skipping = False
-        self._at_boundary = False  # false at first too: only the first bytes of a stream can be a byte order mark
+        self.at_boundary = False  # false at first too: only the first bytes of a stream can be a byte order mark
         self.skipped = 0
 
     @property
@@ -53,7 +53,7 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Take one read and return the frames that it completes."""
-        if self._at_boundary and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+        if self.at_boundary and chunk.endswith(b"\n\n") and b"\r" not in chunk:
             if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2 <= self._limit - 2:
                 return [Frame(chunk, chunk[6:-2], "")]
             return self._split(chunk)
@@ -85,7 +85,7 @@ class Parser:
             start = self._let_go(frames, start)
         del buffer[:start]
         self._searched = max(0, len(buffer) - 2)
-        self._at_boundary = not (buffer or self._fresh or self._skipping)
+        self.at_boundary = not (buffer or self._fresh or self._skipping)
         return frames
 
     def _after_blank_lines(self, frames: list[Frame], start: int) -> int:

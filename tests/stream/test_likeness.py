@@ -1,0 +1,118 @@
+"""A likeness must never say anything that parsing would not have said."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.events import Delta, ToolOpened
+from gateway.dialects import DIALECTS
+from gateway.stream.cadence import CadenceMeter
+from gateway.stream.likeness import learn
+from gateway.stream.observer import Observer
+from gateway.wire.sse import Parser
+
+OPENAI = DIALECTS["openai"]
+CALL = OPENAI.parse_call(OPENAI.endpoints[0], b'{"model":"m","stream":true}')
+
+
+def chunk(text: str, **extra: object) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return b"data: %b\n\n" % msgspec.json.encode({"id": "c1", "model": "m", "choices": [choice], **extra})
+
+
+def frame(raw: bytes):
+    (one,) = Parser().feed(raw)
+    return one
+
+
+def reader():
+    read = OPENAI.reader(CALL).events
+    read(frame(chunk("first")))
+    return read
+
+
+def likeness_of(raw: bytes):
+    read = reader()
+    return learn(frame(raw), read(frame(raw)), read)
+
+
+@given(st.text(min_size=1), st.text())
+def test_what_it_knows_again_is_one_text_token(first, second):
+    """Whenever a likeness holds, parsing the frame says one text delta and nothing else."""
+    known = likeness_of(chunk(first))
+    raw = chunk(second)
+    if known is not None and known.holds(raw):
+        (event,) = reader()(frame(raw))
+        assert event == Delta("text", second)
+
+
+@given(st.binary(max_size=40))
+def test_no_bytes_between_can_say_anything_else(between):
+    """Any bytes in the text's place either are plain text or are left to the parser."""
+    known = likeness_of(chunk("word"))
+    assert known is not None
+    raw = chunk("word").replace(b'"word"', b'"' + between + b'"')
+    if known.holds(raw):
+        (event,) = reader()(frame(raw))
+        assert type(event) is Delta
+        assert event.kind == "text"
+
+
+def test_ordinary_tokens_are_known_again():
+    """The case it is for: the same chunk with another word."""
+    known = likeness_of(chunk(" lazy"))
+    assert known is not None
+    assert known.holds(chunk(" dog"))
+    assert known.holds(chunk("犬"))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        chunk(""),
+        chunk('say "no"'),
+        chunk("line\nbreak"),
+        chunk("x", usage={"prompt_tokens": 1}),
+        chunk("a") + chunk("b"),
+        chunk("a")[:-1],
+        chunk("a") + b": ping\n\n",
+        b"data: [DONE]\n\n",
+    ],
+)
+def test_all_else_is_left_to_the_parser(raw):
+    """Empty text, escapes, other fields, several events in one read and half events are not what was learnt."""
+    known = likeness_of(chunk("word"))
+    assert known is not None
+    assert not known.holds(raw)
+
+
+@pytest.mark.parametrize("text", ["m", "c1", "content"])
+def test_a_text_that_also_stands_elsewhere_is_not_learnt_from(text):
+    """Which of two equal strings was the text cannot be told."""
+    assert likeness_of(chunk(text)) is None
+
+
+def test_an_escaped_text_does_not_pass_off_another_field_as_the_text():
+    r"""With the text written as \u escapes its plain form may stand elsewhere: the trial finds out."""
+    assert likeness_of(chunk("word", note="word").replace(b'"content":"word"', b'"content":"\\u0077ord"')) is None
+
+
+def test_tool_calls_are_not_learnt_from():
+    """Only plain text tokens are frequent enough to be worth it."""
+    read = reader()
+    assert learn(frame(chunk("x")), [ToolOpened(0, None, "x")], read) is None
+
+
+@given(st.lists(st.sampled_from(["a", " b", "", "\n", '"', "\\", "é", "m"]), min_size=1, max_size=60), st.randoms())
+def test_an_observer_that_learns_sees_what_one_that_parses_sees(words, dice):
+    """Counts, kinds and times are the same as when every event comes in a read of two, which is never a likeness."""
+    one, two = (Observer(OPENAI, CALL, CadenceMeter(9.0)) for _ in range(2))
+    for at, word in enumerate(words):
+        reasoning = dice.random() < 0.1
+        raw = chunk(word).replace(b"content", b"reasoning_content") if reasoning else chunk(word)
+        one.feed(raw, float(at))
+        two.feed(b": x\n\n" + raw, float(at))
+    for name in ("frames", "first_token_at", "first_answer_at", "last_token_at", "last_kind", "errors"):
+        assert getattr(one, name) == getattr(two, name)
+    assert one._meter.report() == two._meter.report()
