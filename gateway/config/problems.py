@@ -64,7 +64,7 @@ class Problem:
         return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
 
 
-class ConfigErrors(Exception):  # noqa: N818 - it carries several
+class ConfigErrors(Exception):
     """Everything wrong with a configuration, in the order of the file. Its text is one problem a line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:

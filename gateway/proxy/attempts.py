@@ -12,6 +12,7 @@ from gateway.proxy.plane import Live
 from gateway.proxy.trial import Trial
 from gateway.routing.policy import deadline
 
+FURTHEST: tuple[Owner, ...] = ("queue", "connect", "upstream_wait")
 BACKOFF_SECONDS = 0.1
 BACKOFF_JITTER = 0.2
 LONGEST_WAIT = 5.0
@@ -77,10 +78,7 @@ class Race:
 
     def _own(self, now: float) -> None:
         """The time belongs to the furthest of the racing trials: a wait for a token outweighs a dial, a dial a queue."""
-        phases = {trial.phase for trial in self._racing}
-        owners: tuple[Owner, ...] = ("upstream_wait", "connect", "queue")
-        if owner := next((owner for owner in owners if owner in phases), None):
-            self._live.own(owner, now)
+        self._live.own(max((trial.phase for trial in self._racing), key=FURTHEST.index), now)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -60,7 +60,7 @@ class Handler:
         body = await read_body(request)
         live.own("gateway", plane.clock())
         call = self._dialect.parse_call(self._endpoint, body)
-        route = plane.config.match(call.model, self._dialect.name, request.headers)
+        route = plane.route_for(call.model, self._dialect.name, request.headers)
         describe(record, call, route)
         if route is None:
             raise ModelNotFound(f"no route serves the model {call.model[:200]!r}")

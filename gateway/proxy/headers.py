@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -33,7 +34,18 @@ class TraceContext(Struct, frozen=True):
 
 def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the client's headers that an upstream may see."""
-    return [(name, value) for name, value in headers if _allowed(name.lower(), FORWARDED, FORWARDED_PREFIXES) and not CONTROL.search(value)]
+    return [(name, value) for name, value in headers if _is_forwarded(name) and not CONTROL.search(value)]
+
+
+@lru_cache(maxsize=1024)
+def _is_forwarded(name: str) -> bool:
+    return _allowed(name.lower(), FORWARDED, FORWARDED_PREFIXES)
+
+
+@lru_cache(maxsize=1024)
+def _tag(name: str) -> str | None:
+    """Return the tag that a header names, or None when it names none."""
+    return name.lower().removeprefix(TAG_PREFIX) if name.lower().startswith(TAG_PREFIX) else None
 
 
 def returned(headers: Mapping[str, str]) -> dict[str, str]:
@@ -58,8 +70,8 @@ def trace_context(headers: Mapping[str, str]) -> TraceContext | None:
 
 def tags(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the `x-weir-tag-*` headers, at most 16 of at most 128 characters: stored with the stream, never metric labels."""
-    found = ((name.lower()[len(TAG_PREFIX) :], value[:MAX_TAG]) for name, value in headers.items() if name.lower().startswith(TAG_PREFIX))
-    return dict(pair for pair, _ in zip(found, range(MAX_TAGS), strict=False))
+    found = [(tag[:MAX_TAG], headers[name][:MAX_TAG]) for name in headers if (tag := _tag(name))]
+    return dict(found[:MAX_TAGS])
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from gateway.config import Config, Route
 from gateway.core.buckets import GAP_BOUNDS, subdivide, with_thresholds
@@ -21,6 +21,8 @@ from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
 from gateway.routing.budget import HedgeLimit, RetryBudget
 from gateway.routing.health import Health
+
+REMEMBERED_MODELS = 1024
 
 
 class Plane:
@@ -42,6 +44,8 @@ class Plane:
         self.hedges = {route.name: HedgeLimit(route.first_token.hedge_limit) for route in config.routes}
         self.retries = {route.name: RetryBudget(route.retry.budget) for route in config.routes}
         self.gap_bounds = subdivide(with_thresholds(GAP_BOUNDS, config.gap_thresholds()))
+        self._routes: dict[tuple[str, str], Route | None] = {}
+        self._by_headers = any(route.match.headers for route in config.routes)
         self.lag = LoopLag(clock)
         self.watch = Watch(clock)
         self.live: dict[str, Live] = {}
@@ -71,6 +75,16 @@ class Plane:
         self.live.pop(stream_id, None)
         if not self.live and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
+
+    def route_for(self, model: str, dialect: str, headers: Mapping[str, str]) -> Route | None:
+        """Return the route of a call. Where headers have no say the answer is remembered: most calls ask for the same few models."""
+        if self._by_headers:
+            return self.config.match(model, dialect, headers)
+        if (model, dialect) not in self._routes:
+            if len(self._routes) >= REMEMBERED_MODELS:
+                self._routes.clear()
+            self._routes[model, dialect] = self.config.match(model, dialect, headers)
+        return self._routes[model, dialect]
 
     def oldest_gap(self, now: float) -> float:
         """Return the longest silence, in seconds, that a relayed stream is in at this moment."""

@@ -71,15 +71,16 @@ class Relay:
 
     def on_end(self, why: str | None, now: float) -> None:
         """The upstream has ended; `why` is None when its HTTP message was whole."""
-        if not self._done.done():
+        if not self.ended:
             self.why, self.ended_at = why, now
             self._pass_on(self.reading.conclude(why is None, now), now)
-            self._done.set_result(None)
+            if not self._done.done():
+                self._done.set_result(None)
 
     @property
     def ended(self) -> bool:
         """True when the upstream has said its last word, or we have closed it."""
-        return self._done.done()
+        return self.ended_at is not None
 
     @property
     def whole(self) -> bool:
@@ -107,7 +108,7 @@ class Relay:
 
     def kill(self, error: GatewayError) -> None:
         """End the stream from our side: the upstream is closed, and `finished` returns."""
-        if self.killed is None and not self._done.done():
+        if self.killed is None and not self.ended:
             self.killed = error
             if self._connection is not None:
                 self._connection.drop()
@@ -132,7 +133,7 @@ class Relay:
             self._live.pauses.end(now)
             self._live.own("upstream_wait", now)
             self._clogged = None
-        if self._connection is not None and not self._done.done():
+        if self._connection is not None and not self.ended:
             self._connection.resume()
 
     def tick(self, now: float) -> None:
@@ -140,6 +141,7 @@ class Relay:
         stall, observer = self._live.route.stall, self.reading.observer
         if not self._told and observer.first_token_at is not None:
             self.tell_first_token()
+            self._live.move("streaming", self._trial.attempt.upstream, observer.first_token_at)
         if self._clogged is not None:
             self._watch_client(now)
         elif self.reading.is_stream:
@@ -172,12 +174,11 @@ class Relay:
             self._live.count("keepalive")
 
     def tell_first_token(self) -> None:
-        """Let routing and the recorder know how soon this target spoke."""
+        """Let routing know how soon this target spoke."""
         first_token_at, sent_at = self.reading.observer.first_token_at, self._trial.attempt.sent_at
         if not self._told and first_token_at is not None and sent_at is not None:
             self._told = True
             self._trial.ticket.spoke(first_token_at - sent_at, first_token_at)
-            self._live.move("streaming", self._trial.attempt.upstream, first_token_at)
 
     def _tell_stall(self, now: float) -> None:
         observer = self.reading.observer

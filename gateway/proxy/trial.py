@@ -54,12 +54,12 @@ class Trial:
         """Take a slot and a connection: at once when both are at hand, else in a task of its own."""
         live = self.live
         self.ticket = live.plane.health.begin(self.key, live.route.breaker, now)
-        live.move("connect", self.attempt.upstream, now)
         self._slot = self.pool.slots.take()
         idle = self.pool.take_idle() if self._slot else None
         if idle is not None:
             self._send(idle)
         else:
+            live.move("connect" if self._slot else "queue", self.attempt.upstream, now)
             self._dialing = asyncio.get_running_loop().create_task(self._dial())
             self._enter("connect" if self._slot else "queue")
 

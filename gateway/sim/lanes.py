@@ -29,7 +29,7 @@ telemetry:
 """Nothing is turned off: spans to a real receiver, the store, an access log. Only the limit of streams must not be what is measured."""
 
 
-class Unavailable(Exception):  # noqa: N818 - no error: the lane is left out and the report says why
+class Unavailable(Exception):
     """This lane cannot be had on this machine; the message says why."""
 
 

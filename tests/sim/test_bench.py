@@ -111,6 +111,21 @@ def test_a_gateway_already_running(tmp_path: Path) -> None:
     assert gateway.ttft.added_p50 is not None
 
 
+def test_weir_with_everything_on() -> None:
+    """Weir's lane is the real gateway: nothing is lost, and its workers' share is told apart from that of all its processes."""
+    found = bench.run(
+        msgspec.structs.replace(SMALL, lanes=("direct", "weir"), seconds=1.0, rate=2000, tokens=20, measures=("memory", "paced"))
+    )
+    assert found.failures == 0, [lane.figures() for lane in found.lanes]
+    weir = found.lanes[1]
+    assert weir.paced is not None
+    assert weir.paced.cpu_relay is not None
+    assert weir.paced.cpu_all is not None
+    assert 0 < weir.paced.cpu_relay <= weir.paced.cpu_all
+    assert weir.memory is not None
+    assert weir.memory.streams == SMALL.idle
+
+
 @pytest.mark.parametrize("wrong", [{"lanes": ("direct", "apache")}, {"measures": ("speed",)}, {"against": "https://localhost/v1"}])
 def test_options_that_make_no_sense(wrong: dict[str, object]) -> None:
     """An unknown lane or measure, or an address that is not http, is refused before anything starts."""
