@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LINT := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy --strict gateway && $(BIN)/lint-imports
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-extra test-all check model run-model bench clean
+.PHONY: help run test test-extra test-all check model run-model bench bench-docs clean
 
 help:
 	@echo 'make run        the demo: simulated providers, the gateway, traffic, the console'
@@ -47,14 +47,21 @@ run-model: .venv/installed model
 bench: .venv/installed
 	@exec $(BIN)/weir bench
 
+# Replaces the result section of the page; on a machine that has nothing else to do.
+bench-docs: .venv/installed
+	$(BIN)/weir bench --markdown docs/benchmarks.new
+	sed -i '/^<!-- results -->$$/q' docs/benchmarks.md
+	cat docs/benchmarks.new >>docs/benchmarks.md
+	rm docs/benchmarks.new
+
 clean:
 	rm -rf .venv .model build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find gateway tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo 'Weir needs Python 3.11 or newer, and "$(PYTHON)" is' "$$('$(PYTHON)' --version 2>&1)"; \
-	  echo 'Say which one to use: make PYTHON=/path/to/python3.11 ...'; exit 1; }
+	  found=$$(command -v '$(PYTHON)' >/dev/null && '$(PYTHON)' --version 2>&1 || echo missing); \
+	  echo "Weir needs Python 3.11 or newer; '$(PYTHON)' is $$found. Say which one to use: make PYTHON=/path/to/python3.11 ..."; exit 1; }
 	'$(PYTHON)' -m venv .venv
 	$(PIP) install --editable .
 	@touch $@

@@ -88,7 +88,8 @@ def application(plane: Plane) -> web.Application:
     app = web.Application(client_max_size=plane.config.server.max_body)
     for dialect in DIALECTS.values():
         for endpoint in dialect.endpoints:
-            app.router.add_route(endpoint.method, endpoint.path, Handler(plane, dialect, endpoint))
+            handler = Handler(plane, dialect, endpoint)
+            app.router.add_route(endpoint.method, endpoint.path, handler.__call__)  # aiohttp wants a coroutine function
     started = int(time.time())  # noqa: TID251  the model list wants a date of creation
     openai = DIALECTS["openai"]
 

@@ -1,7 +1,8 @@
 """The `weir` command: arguments in, exit code out. What a command does lives in the package it belongs to."""
 
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -15,6 +16,7 @@ from gateway.config import Config, ConfigErrors, json_schema, load, override
 from gateway.supervisor import Gateway, PortTaken, Supervisor
 
 DEFAULT_FILE = "routes.yaml"
+PIPE_WIDTH = 10_000
 config_option = click.option(
     "-c", "--config", "file", default=DEFAULT_FILE, show_default=True, type=click.Path(dir_okay=False), help="The configuration file."
 )
@@ -35,13 +37,41 @@ def read(file: str) -> Config:
         sys.exit(2)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """Tell a mistake on the command line as every other error is told: in one line, and code 2."""
+    try:
+        yield
+    except click.UsageError as error:
+        if "\n" in error.format_message():  # a bare `weir`: click raises the whole help
+            raise
+        fail(f"{error.format_message().rstrip('.')}; see {error.ctx.command_path if error.ctx else 'weir'} --help", 2)
+
+
+class Commands(click.Group):
+    """The commands; only how it tells mistakes differs from click's own."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        with one_line():
+            return super().make_context("weir" if parent is None else info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with one_line():
+            return super().invoke(ctx)
+
+
+def show(table: Table) -> None:
+    """Print a table: as wide as the terminal, or so wide in a pipe that nothing is cut; brackets in names are brackets."""
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False).print(table)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="weir")
 def main() -> None:
     """Weir relays LLM streams untouched, routes each to the target that speaks first soonest, and keeps one true account of it."""
 
 
-@main.command()
+@main.command(short_help="Run the gateway.")
 @config_option
 @click.option("--host", help="Listen here instead of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen here instead of server.port; 0 takes any free one.")
@@ -62,10 +92,10 @@ def serve(file: str, log_format: logs.LogFormat, **overrides: Any) -> None:
     logs.configure(log_format)
     click.echo(f"weir {__version__}  config {config.hash}  workers {config.server.workers}")
     click.echo(f"  base_url  {gateway.url}/v1\n  admin     {gateway.admin_url}")
-    sys.exit(Supervisor(gateway.children(), config.server.drain).run())
+    sys.exit(Supervisor(gateway.children(), config.server.drain, gateway.listeners).run())
 
 
-@main.command()
+@main.command(short_help="Validate a configuration, or show its routes.")
 @config_option
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of the file instead, for editors.")
 def check(file: str, schema: bool) -> None:
@@ -82,10 +112,10 @@ def check(file: str, schema: bool) -> None:
             upstream = config.upstreams[target.upstream]
             asked, served = ", ".join(route.match.models), target.model or "as asked"
             table.add_row(route.name, asked, route.policy, target.upstream, served, upstream.dialect, upstream.base_url)
-    Console().print(table)
+    show(table)
 
 
-@main.command()
+@main.command(short_help="Tell which targets would serve a model, and why.")
 @click.argument("model")
 @config_option
 def explain(model: str, file: str) -> None:
@@ -103,10 +133,10 @@ def explain(model: str, file: str) -> None:
     table = Table("order", "upstream", "model", "why")
     for place, view in enumerate(explain_route(route, model, Health(), 0.0), 1):
         table.add_row(str(place), view.target.upstream, view.target.model or model, view.why)
-    Console().print(table)
+    show(table)
 
 
-@main.command()
+@main.command(short_help="Run everything on this machine, with simulated providers.")
 @click.option("--minutes", type=click.FloatRange(min=0.0, min_open=True), help="End by itself after so long.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The gateway's port; a free one if it is taken."
@@ -120,7 +150,7 @@ def demo(minutes: float | None, port: int, admin_port: int) -> None:
     sys.exit(sim_demo.run(minutes, port, admin_port))
 
 
-@main.command()
+@main.command(short_help="Serve simulated providers.")
 @click.option(
     "-c", "--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Providers, tempers and faults as YAML."
 )
@@ -141,7 +171,7 @@ def sim(scenario: Path | None) -> None:
         return
 
 
-@main.command()
+@main.command(short_help="Measure what Weir adds: latency, CPU, memory.")
 @click.option("--against", help="Measure this running gateway (a URL) instead of the built-in lanes.")
 @click.option("--direct", help="With --against: its upstream's URL, to show what the gateway adds.")
 @click.option("--pid", type=int, help="With --against: its process, to show its CPU and memory.")

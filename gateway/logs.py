@@ -18,13 +18,12 @@ class JsonLines(logging.Formatter):
         line |= {"pid": str(record.process), "message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
+        # Half a surrogate pair, which an odd header or name may hold, is no text for JSON: it becomes "?", and the line is not lost.
+        return orjson.dumps({name: value.encode("utf-8", "replace").decode() for name, value in line.items()}).decode()
 
 
 def configure(how: LogFormat, level: int = logging.INFO) -> None:
     """Send every log of this process, and of the processes forked from it, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        JsonLines() if how == "json" else logging.Formatter("%(asctime)s %(levelname)-7s %(name)s[%(process)d] %(message)s")
-    )
+    handler.setFormatter(JsonLines() if how == "json" else logging.Formatter(TEXT))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -48,25 +48,32 @@ class Child:
 
     def start(self, now: float) -> None:
         """Fork. In the child, `main` runs with default signals, in a process group of its own, and dies with its parent."""
-        self._started = now
-        self.pid = os.fork()
+        self._started, parent = now, os.getpid()
+        try:
+            self.pid = os.fork()
+        except OSError as error:  # no memory or no process left just now: those that run must not end for it
+            log.error("%s cannot be started: %s", self.name, error.strerror)
+            self.died(now)
+            return
         if self.pid == 0:
-            _be_child(self.name, self.main)
+            _be_child(self.name, self.main, parent)
 
     def died(self, now: float) -> None:
         """Plan its return: at once, or later and later when it does not stay up."""
         self.pid = None
         steady = now - self._started > STEADY_SECONDS
         self.due = now + (self._first_pause if steady else self._pause)
-        self._pause = self._first_pause if steady else min(LONGEST_PAUSE, max(0.1, self._pause * 2))
+        self._pause = self._first_pause if steady else max(self._first_pause, min(LONGEST_PAUSE, max(0.1, self._pause * 2)))
 
 
-def _be_child(name: str, main: Callable[[], None]) -> None:
+def _be_child(name: str, main: Callable[[], None], parent: int) -> None:
     """Everything a forked child does, its exit included: nothing of the parent's stack may run twice."""
     code = 1
     try:
         os.setpgid(0, 0)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            return  # it died before we could ask to be told
         Path("/proc/self/comm").write_text(f"weir-{name}"[:15])
         for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
@@ -85,11 +92,13 @@ def _be_child(name: str, main: Callable[[], None]) -> None:
 class Supervisor:
     """Keeps children running until it is told to stop: by SIGTERM, SIGINT, or `seconds` having passed.
 
-    SIGHUP is accepted and ignored. A second SIGTERM or SIGINT kills what is left.
+    SIGHUP is accepted and ignored. A second SIGTERM or SIGINT kills what is left. `listeners` are closed here when stopping begins:
+    each child goes on with its own, and one that has left leaves no port open on which callers would wait for nobody.
     """
 
-    def __init__(self, children: Sequence[Child], drain: float) -> None:
-        self._children, self._drain = children, drain
+    def __init__(self, children: Sequence[Child], drain: float, listeners: Sequence[socket.socket] = ()) -> None:
+        self._children, self._drain, self._listeners = children, drain, listeners
+        self._forced = False
 
     def run(self, seconds: float | None = None, started: Callable[[], None] = lambda: None) -> int:
         """Run to the end and return the exit code; `started` is called when every child has been forked."""
@@ -129,17 +138,20 @@ class Supervisor:
 
     def _stop(self) -> int:
         """End the children: first those that serve, then those that listen to them; what does not end in time is killed."""
+        for listener in self._listeners:
+            listener.close()
         deadline = time.monotonic() + self._drain + STOP_GRACE
         first = [child for child in self._children if not child.last]
         last = [child for child in self._children if child.last]
-        clean = self._end(first, deadline) and self._end(last, max(deadline, time.monotonic() + STOP_GRACE))
-        for child in self._children:
-            self._send(child, signal.SIGKILL)
-            if child.pid is not None:
-                os.waitpid(child.pid, 0)
+        clean = self._end(first, deadline)
+        if not self._forced:
+            self._kill(first)
+            clean = self._end(last, max(deadline, time.monotonic() + STOP_GRACE)) and clean
+        self._kill(self._children)
         return 0 if clean else 1
 
     def _end(self, children: Sequence[Child], deadline: float) -> bool:
+        """Ask children to end, and say whether all have by the deadline; whoever asks us once more forces it."""
         for child in children:
             self._send(child, signal.SIGTERM)
         while any(child.pid for child in children):
@@ -147,9 +159,17 @@ class Supervisor:
                 return False
             caught = signal.sigtimedwait(SIGNALS, left)
             if caught is not None and caught.si_signo in {signal.SIGTERM, signal.SIGINT}:
+                self._forced = True
                 return False
             self._reap(quietly=True)
         return True
+
+    def _kill(self, children: Sequence[Child]) -> None:
+        for child in children:
+            self._send(child, signal.SIGKILL)
+            if child.pid is not None:
+                os.waitpid(child.pid, 0)
+                child.pid = None
 
     def _send(self, child: Child, number: int) -> None:
         if child.pid is not None:
@@ -162,12 +182,17 @@ def _cause(status: int) -> str:
 
 
 class Gateway:
-    """The sockets and children of one `weir serve`."""
+    """The sockets and children of one `weir serve`. Raises PortTaken, with nothing left bound, when an address is somebody else's."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.listeners = bind(config.server.host, config.server.port, config.server.workers)
-        self.admin = bind(config.admin.host, config.admin.port, 1)[0]
+        try:
+            self.admin = bind(config.admin.host, config.admin.port, 1)[0]
+        except PortTaken:
+            for listener in self.listeners:
+                listener.close()
+            raise
         self.url = address(self.listeners[0])
         self.admin_url = address(self.admin)
 
@@ -175,11 +200,25 @@ class Gateway:
         """Return the recorder and the workers, joined by links that outlive them."""
         links = [link() for _ in self.listeners]
         ears, mouths = [ear for ear, _ in links], [mouth for _, mouth in links]
-        recorder = Child("recorder", lambda: run_recorder(self.config, ears, self.admin), last=True)
+        recorder = Child("recorder", lambda: self._record(ears), last=True)
         return [recorder, *(self._worker(listener, mouth) for listener, mouth in zip(self.listeners, mouths, strict=True))]
 
+    def _record(self, ears: list[socket.socket]) -> None:
+        self._keep_only(self.admin)
+        run_recorder(self.config, ears, self.admin)
+
     def _worker(self, listener: socket.socket, mouth: socket.socket) -> Child:
-        return Child("worker", lambda: run_worker(self.config, listener, mouth))
+        def work() -> None:
+            self._keep_only(listener)
+            run_worker(self.config, listener, mouth)
+
+        return Child("worker", work)
+
+    def _keep_only(self, mine: socket.socket) -> None:
+        """In a child: close what is another's to listen on, so that a port is free as soon as its own child has left."""
+        for sock in (*self.listeners, self.admin):
+            if sock is not mine:
+                sock.close()
 
 
 def link() -> tuple[socket.socket, socket.socket]:

@@ -1,6 +1,7 @@
 """The recorder as a process: every worker's socket in, the admin listener out, until SIGTERM or until nobody is left to serve."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from gateway.telemetry.recorder import Recorder
 
 DRAINING = 3.0
 PARENT_EVERY = 1.0
+GC_THRESHOLD = 20_000
 
 
 def run(config: Config, links: list[socket.socket], admin: socket.socket) -> None:
@@ -35,6 +37,8 @@ async def _serve(config: Config, links: list[socket.socket], admin: socket.socke
     await web.SockSite(runner, admin).start()
     try:
         await recorder.start()
+        gc.freeze()  # what start-up made lives as long as the process
+        gc.set_threshold(GC_THRESHOLD, 20, 50)
         feeds = [recorder.connect(link, slot) for slot, link in enumerate(links)]
         await _until(over)
         for feed in feeds:

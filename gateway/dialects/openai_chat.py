@@ -34,7 +34,7 @@ class OpenAIChat:
     name = "openai"
     endpoints = ENDPOINTS
     keepalive = b": keepalive\n\n"
-    usage_mark = b"[]"  # asked for usage, OpenAI says "usage":null in every chunk; only the usage frame has an empty list of choices
+    usage_mark = b'_tokens"'  # asked for usage, servers say "usage":null in every other chunk: only counts have names that end so
 
     def parse_call(self, endpoint: Endpoint, body: bytes) -> Call:
         asked = _read_request(body)

@@ -141,15 +141,18 @@ class Race:
         """A trial failed: go on without it, or say that its answer is the client's."""
         self._racing.remove(trial)
         if self._racing:
+            trial.close()
             self._rehold()
             return False
         if trial.without_usage:
+            trial.close()
             self._order.appendleft(trial.target)
             self._launch("retry")
             return False
         retryable = self._retryable(trial, failure)
         if retryable and self._more_targets():
             self._live.record.fallback_reason = self._live.record.fallback_reason or failure.code
+            trial.close()
             self._launch("fallback")
             return False
         if retryable and await self._back_off(failure, trial):

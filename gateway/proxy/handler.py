@@ -7,9 +7,9 @@ import time
 
 from aiohttp import web
 
-from gateway.config import Route
+from gateway.config import Route, Target
 from gateway.core.call import Call
-from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, ShuttingDown, UpstreamError
+from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, NoTarget, ShuttingDown, UpstreamError
 from gateway.core.record import StreamRecord
 from gateway.dialects.base import Dialect, Endpoint
 from gateway.proxy.attempts import Race
@@ -67,6 +67,7 @@ class Handler:
         live.begin(call, route, forwarded(request.headers.items()))
         now = record.admitted_at = plane.clock()
         order = plan(route, call.model, plane.health, now, plane.dice)
+        heed_retry_after(plane, order[0], call.model, now)
         if request.headers.get("x-weir-no-fallback", "").lower() == "true":
             del order[1:]
         trial = await Race(live, order).winner()
@@ -139,6 +140,12 @@ async def refuse(live: Live, error: GatewayError) -> None:
         headers["Connection"] = "close"
     await reply.send(error.status, headers, live.dialect.error_body(error))
     record.status = error.status
+
+
+def heed_retry_after(plane: Plane, first: Target, model: str, now: float) -> None:
+    """Pass on an upstream's Retry-After while every target of the route has one: asking earlier would only prolong it."""
+    if (wait := plane.health.held((first.upstream, first.model or model), now)) > 0:
+        raise NoTarget("every target of this route has asked for a pause", code="rate_limited", status=429, retry_after=wait)
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -63,9 +63,9 @@ class Reading:
         """
         tail = self.cutter.tail if whole else b""
         try:
-            if isinstance(self.observer, DocumentObserver):
+            if self.seen and whole and isinstance(self.observer, DocumentObserver):
                 self.observer.finish_document(now)
-            elif tail and self.seen:
+            elif self.seen and tail:
                 self.observer.feed(tail + b"\n\n", now)
         except Exception:  # noqa: BLE001  as in `observe`
             self.go_blind()
@@ -73,7 +73,7 @@ class Reading:
 
     def strip(self, data: bytes) -> bytes:
         """Take out the usage frame that only our asking has caused; anything doubtful stays in."""
-        if not self.seen:
+        if not (self.strips and self.seen):
             return data
         parser = self._dialect.parser()
         frames = parser.feed(data)

@@ -20,6 +20,7 @@ class Relay:
     def __init__(self, live: Live, trial: Trial) -> None:
         assert trial.reading is not None
         self._live, self._trial, self._reply, self.reading = live, trial, live.reply, trial.reading
+        self._client, self._chunked = live.reply.transport, live.reply.chunked
         self._connection: Connection | None = None
         self._clogged: asyncio.Task[None] | None = None
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -34,23 +35,18 @@ class Relay:
         self.killed: GatewayError | None = None
 
     def feed(self, chunk: bytes, now: float) -> None:
-        """Pass on every whole event that has come, then look at it."""
+        """Pass on every whole event that has come, then look at it; a client that falls behind makes us stop reading."""
         self.heard_at = now
-        if whole := self._cut(chunk):
-            self._pass_on(whole, now)
-            self._observe(whole, now)
-
-    def _pass_on(self, data: bytes, now: float) -> None:
-        """Write to the client, less what was sent for us alone; a client that falls behind makes us stop reading."""
-        if self._strips and self._mark in data:
-            data = self.reading.strip(data)
-        client = self._reply.transport
-        if client is None or not data or client.is_closing():
+        if not (whole := self._cut(chunk)):
             return
-        client.write(b"%x\r\n%b\r\n" % (len(data), data) if self._reply.chunked else data)
-        self.bytes += len(data)
-        if client.get_write_buffer_size() > HIGH_WATER and self._clogged is None:
-            self._pause(now)
+        data = self.reading.strip(whole) if self._strips and self._mark in whole else whole
+        client = self._client
+        if data and not client.is_closing():
+            client.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            self.bytes += len(data)
+            if client.get_write_buffer_size() > HIGH_WATER and self._clogged is None:
+                self._pause(now)
+        self._observe(whole, now)
 
     def begin(self) -> None:
         """Take the stream over: what the trial has held goes out in one write, what comes next is pushed here."""
@@ -58,8 +54,9 @@ class Relay:
         self._trial.held.clear()
         now = plane.clock()
         self._live.own("upstream_wait", now)
-        self._pass_on(held, now)
-        self.first_write_at = now if held else None
+        if data := self.reading.strip(held):
+            self._reply.write(data)
+            self.first_write_at, self.bytes = now, len(data)
         self._connection = self._trial.hand_over(self.feed, self)
         if self._trial.ended is not None:
             self.on_end(*self._trial.ended)
@@ -73,7 +70,9 @@ class Relay:
         """The upstream has ended; `why` is None when its HTTP message was whole."""
         if not self.ended:
             self.why, self.ended_at = why, now
-            self._pass_on(self.reading.conclude(why is None, now), now)
+            tail = self.reading.conclude(why is None, now)
+            self._reply.write(tail)
+            self.bytes += len(tail)
             if not self._done.done():
                 self._done.set_result(None)
 

@@ -16,6 +16,19 @@ STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering"
 """Tells every hop behind us (nginx, CDNs) to pass each event on at once."""
 
 
+class _Gone(asyncio.Transport):
+    """Stands for the connection of a client that had left before its request was handled."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def abort(self) -> None:
+        """There is nothing left to close."""
+
+
+GONE = _Gone()
+
+
 class Reply:
     """One response to one client.
 
@@ -31,7 +44,7 @@ class Reply:
         self._writer: AbstractStreamWriter | None = None
         self.chunked = False
         self.status: int | None = None
-        self.transport: asyncio.Transport | None = request.transport
+        self.transport = request.transport or GONE
 
     @property
     def opened(self) -> bool:
@@ -40,7 +53,7 @@ class Reply:
     @property
     def gone(self) -> bool:
         """True when the client can no longer be written to."""
-        return self.transport is None or self.transport.is_closing()
+        return self.transport.is_closing()
 
     @property
     def response(self) -> web.StreamResponse:
@@ -55,7 +68,7 @@ class Reply:
         self._response, self.status = response, status
         self._writer = await response.prepare(self._request)
         self.chunked = length is None and self._request.version >= HttpVersion11
-        if self.transport is not None:
+        if not self.gone:
             self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -64,18 +77,14 @@ class Reply:
         await self._response.prepare(self._request)
         await self._response.write_eof()
 
-    def framed(self, data: bytes) -> bytes:
-        """Return `data` as it goes on the wire."""
-        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
-
     def write(self, data: bytes) -> None:
         """Write bytes of the body now; to a client that has left, nothing happens."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(self.framed(data))
+        if data and not self.gone:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def unsent(self) -> int:
         """Return how many bytes the client has not taken yet: in our buffer, and in the kernel's (SIOCOUTQ, see tcp(7))."""
-        if self.transport is None or (sock := self.transport.get_extra_info("socket")) is None or sock.fileno() < 0:
+        if self.gone or (sock := self.transport.get_extra_info("socket")) is None or sock.fileno() < 0:
             return 0
         (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
         return self.transport.get_write_buffer_size() + int(queued)
@@ -92,8 +101,7 @@ class Reply:
 
     def break_off(self) -> None:
         """End the body visibly unfinished: the connection goes without its last chunk or missing bytes of its stated length."""
-        if self.transport is not None:
-            self.transport.abort()
+        self.transport.abort()
 
     def hang_up_after(self) -> None:
         """Keep no connection alive after this response."""

@@ -19,16 +19,16 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
 
     Called while the stream is being left for whatever reason, a client that went away included.
     """
-    record, failure = live.record, None
-    if relay.killed is not None:
+    record, observer, failure = live.record, relay.reading.observer, None
+    if relay.killed is not None and (relay.killed.outcome == "client_stalled" or not observer.terminated):
         failure = relay.killed
-    elif not relay.ended:
-        return None  # the client has left first: `client_left` finds the rest in the record
+    elif (reported := observer.failure) is not None:
+        failure = UpstreamError("reported in the stream", code=reported.code)
+    elif not relay.ended and not observer.complete:
+        return None  # the client has left first: `client_left` says so
     elif trial.failure is not None:
         record.outcome, record.error = "upstream_error", trial.failure.code
         return None  # the upstream's own error answer has been passed on, word for word
-    elif (reported := relay.reading.observer.failure) is not None:
-        failure = UpstreamError("reported in the stream", code=reported.code)
     elif not relay.whole:
         failure = StreamTruncated(f"the stream from upstream {record.upstream} ended before its end", code=relay.why or "stream_truncated")
     if failure is None:
@@ -39,13 +39,13 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     if outcome := ATTEMPT_OUTCOMES.get(failure.outcome):
         trial.attempt.outcome, trial.attempt.error = outcome, failure.code
         trial.ticket.failed(live.plane.clock(), failure.code)
-    return None if relay.reading.observer.failure is not None else failure
+    return None if observer.failure is not None else failure
 
 
 def client_left(record: StreamRecord) -> None:
-    """The client has gone: a loss for nobody when the answer was already whole, else its own choice."""
+    """The client has gone before its answer was whole: its own choice, and a loss for nobody."""
     if record.outcome == "gateway_error":
-        record.outcome = "completed" if record.finish else "client_disconnect"
+        record.outcome = "client_disconnect"
 
 
 def note(record: StreamRecord, trial: Trial, relay: Relay) -> None:

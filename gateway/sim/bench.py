@@ -3,6 +3,7 @@
 run(options) starts everything, measures, ends everything, and returns a report; `render`, `to_json` and `markdown` show it.
 """
 
+import os
 import resource
 import signal
 import tempfile
@@ -40,9 +41,9 @@ def run(options: BenchOptions, say: Say = lambda _: None) -> BenchReport:
     for wanted, known in ((options.lanes, LANES), (options.measures, MEASURES)):
         if strange := sorted(set(wanted) - set(known)):
             raise ValueError(f"no such lane or measure: {', '.join(strange)}; there are {', '.join(known)}")
-    started = perf_counter()
+    started, load = perf_counter(), os.getloadavg()[0]
     with _terminate_as_interrupt(), _many_files(), tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        found, skipped = _against(options, say) if options.against else _staged(options, Path(folder), say)
+        found, skipped, ended = _against(options, say) if options.against else _staged(options, Path(folder), say)
     reports = [LaneReport(name=name, **values) for name, values in found.items()]
     return BenchReport(
         version=__version__,
@@ -50,13 +51,16 @@ def run(options: BenchOptions, say: Say = lambda _: None) -> BenchReport:
         options={name: value for name, value in msgspec.json.decode(msgspec.json.encode(options)).items() if name != "key"},
         lanes=reports,
         skipped=skipped,
+        ended=ended,
+        load=load,
         seconds=perf_counter() - started,
     )
 
 
 Figures = dict[str, dict[str, Any]]
 """By lane, then by measure: the structs of gateway.sim.report."""
-Found = tuple[Figures, dict[str, str]]
+Found = tuple[Figures, dict[str, str], dict[str, str]]
+"""Those, then by name why a lane was left out, and how a process ended that should not have."""
 
 
 def _staged(options: BenchOptions, folder: Path, say: Say) -> Found:
@@ -69,7 +73,8 @@ def _staged(options: BenchOptions, folder: Path, say: Say) -> Found:
             except Unavailable as why:
                 skipped[name] = str(why)
         course = Course(lanes, options, origin.become, say, _address, scripted=True)
-        return uvloop.run(_measure(course, options.measures)), skipped
+        figures = uvloop.run(_measure(course, options.measures))
+        return figures, skipped, stage.ended()
 
 
 def _against(options: BenchOptions, say: Say) -> Found:
@@ -77,7 +82,7 @@ def _against(options: BenchOptions, say: Say) -> Found:
     lanes = [_lane(name, url, pid) for name, url, pid in wanted if url]
     measures = tuple(name for name in options.measures if name != "memory" or options.pid is not None)
     course = Course(lanes, options, _as_it_is, say, _address, scripted=False)
-    return uvloop.run(_measure(course, measures)), {}
+    return uvloop.run(_measure(course, measures)), {}, {}
 
 
 def _as_it_is(*, ttft: float, gap: float, tokens: int) -> None:

@@ -23,7 +23,7 @@ from gateway.sim.faults import Chance, FirstOf, Stall, Truncate
 from gateway.sim.load import Aborts, Load, traffic
 from gateway.sim.provider import Provider
 from gateway.sim.tempers import FAST, STEADY, THINKER, Temper
-from gateway.supervisor import Child, Gateway, PortTaken, Supervisor, bind
+from gateway.supervisor import Child, Gateway, PortTaken, Supervisor
 
 MODEL = "weir-demo"
 TEMPERS: dict[str, Temper] = {"quick": FAST, "steady": STEADY, "thinker": THINKER}
@@ -54,14 +54,14 @@ telemetry:
 def run(minutes: float | None, port: int = 8080, admin_port: int = 8081) -> int:
     """Run the demo until SIGINT or SIGTERM, or for `minutes`; returns the exit code. Ports in use are replaced by free ones."""
     with tempfile.TemporaryDirectory(prefix="weir-demo-") as folder:
-        sockets = {name: bind("127.0.0.1", 0, 1)[0] for name in TEMPERS}
+        sockets = {name: _reserve() for name in TEMPERS}
         gateway = _gateway(sockets, Path(folder), port, admin_port)
         providers = [Child(f"sim-{name}", _main(partial(_provide, name, sockets[name])), restart_after=RETURN_SECONDS) for name in TEMPERS]
         callers = Child("callers", _main(partial(_call, gateway.url)))
         children = [*gateway.children(), *providers, callers]
         if sys.stdout.isatty():
             children.append(Child("table", _main(partial(_show, gateway.admin_url))))
-        supervisor = Supervisor(children, drain=DRAIN)
+        supervisor = Supervisor(children, DRAIN, gateway.listeners)
         return supervisor.run(None if minutes is None else minutes * 60, started=lambda: _announce(gateway, providers))
 
 
@@ -113,11 +113,19 @@ def _main(work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
     return lambda: uvloop.run(until_told())
 
 
-async def _provide(name: str, sock: socket.socket) -> None:
+def _reserve() -> socket.socket:
+    """Bind a port for a provider without listening on it: it stays the provider's, and refuses connections while that is dead."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+async def _provide(name: str, reserved: socket.socket) -> None:
     """Be one provider; now and then a stream of it stalls or breaks, so that there is something to see."""
     faults = FirstOf((Chance(0.02, Stall(after=12, length=2.5)), Chance(0.01, Truncate(after=20))))
     provider = Provider(TEMPERS[name], faults, seed=sum(name.encode()), models=(MODEL,), name=name)
-    await provider.start(sock=sock)
+    await provider.start(sock=socket.create_server(reserved.getsockname(), reuse_port=True))
     try:
         await asyncio.Event().wait()
     finally:
@@ -133,7 +141,7 @@ async def _call(url: str) -> None:
 async def _show(admin_url: str) -> None:
     """Keep a table of the last streams on the terminal."""
     async with httpx.AsyncClient(base_url=admin_url, timeout=2.0) as admin:
-        with Live(_table([]), console=Console(), refresh_per_second=4, transient=True) as screen:
+        with Live(_table([]), console=Console(markup=False), refresh_per_second=4, transient=True) as screen:
             while True:
                 await asyncio.sleep(0.5)
                 with contextlib.suppress(httpx.HTTPError):

@@ -57,6 +57,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._exits = ExitStack()
+        self._started: dict[str, tuple[subprocess.Popen[bytes], Path]] = {}
 
     def __enter__(self) -> "Stage":
         return self
@@ -70,8 +71,17 @@ class Stage:
         with path.open("wb") as log:
             child = children.start(command, log)
         self._exits.callback(children.stop, child)
+        self._started[name] = child, path
         children.wait_listening(child, port, path)
         return child
+
+    def ended(self) -> dict[str, str]:
+        """Return, by name, how processes ended that should still be running."""
+        return {
+            name: f"ended with {child.returncode}; its last words: {children.last_words(path)}"
+            for name, (child, path) in self._started.items()
+            if child.poll() is not None
+        }
 
 
 def python(module: str, *arguments: object) -> list[str]:

@@ -10,6 +10,9 @@ import msgspec
 from msgspec import Struct
 from rich.table import Table
 
+BUSY = 0.3
+"""A load average from which on somebody else's work shows in the figures."""
+
 
 class Paced(Struct, frozen=True, kw_only=True):
     """Many steady streams. CPU in microseconds per event: of the relay alone, and of everything that belongs to it.
@@ -87,20 +90,23 @@ class Machine(Struct, frozen=True):
 
 
 class BenchReport(Struct, frozen=True, kw_only=True):
-    """Everything one run found. `skipped` says by lane why it was left out."""
+    """Everything one run found. `skipped` says by lane why it was left out, `ended` how a process ended that should not have;
+    `load` is the machine's load average just before, with nothing of ours running yet."""
 
     version: str
     machine: Machine
     options: dict[str, object]
     lanes: list[LaneReport]
     skipped: dict[str, str] = {}
+    ended: dict[str, str] = {}
+    load: float = 0.0
     seconds: float = 0.0
 
     @property
     def failures(self) -> int:
-        """Streams broken and events lost, over all lanes and measures: anything but 0 makes the other figures worth little."""
+        """Streams broken, events lost, processes ended, in all lanes and measures: anything but 0 makes the other figures worth little."""
         figures = [figure for lane in self.lanes for figure in lane.figures()]
-        return sum(figure.broken for figure in figures) + sum(lane.paced.lost for lane in self.lanes if lane.paced)
+        return len(self.ended) + sum(figure.broken for figure in figures) + sum(lane.paced.lost for lane in self.lanes if lane.paced)
 
 
 def machine() -> Machine:
@@ -188,7 +194,10 @@ def notes(report: BenchReport) -> list[str]:
     """Return what a reader must know beside the figures: where it ran, what was left out, what failed."""
     spot = report.machine
     lines = [f"{spot.cpu}, {spot.cores} cores, {spot.system}, Python {spot.python}, weir {report.version}; {report.seconds:.0f} s in all"]
+    if report.load >= BUSY:
+        lines.append(f"the machine was not idle before the run: load average {report.load:.1f}")
     lines += [f"{name} left out: {why}" for name, why in report.skipped.items()]
+    lines += [f"{name} {how}" for name, how in report.ended.items()]
     lines += [f"{lane.name}: {figure.error}" for lane in report.lanes for figure in lane.figures() if figure.error]
     return lines
 

@@ -1,7 +1,7 @@
 """When the tokens of one stream arrived: gaps in fine bins, stalls with their owner, and whether a silence ended in a flood."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import inf
 
 from gateway.core.buckets import GAP_BOUNDS, subdivide
@@ -107,14 +107,20 @@ class CadenceMeter:
         )
         if self.last_at is not None and self._arrivals > 1:
             gaps = self._arrivals - 1
-            cadence.gaps = [(bound, count) for bound, count in self._bins() if count]
+            bins = self._bins()
+            cadence.gaps = [(high, count) for _, high, count in bins]
             cadence.gap_sum = self.last_at - self._first_at
-            cadence.gap_p50, cadence.gap_p95 = self._quantile(0.50 * gaps), self._quantile(0.95 * gaps)
+            cadence.gap_p50, cadence.gap_p95 = self._quantile(bins, 0.50 * gaps), self._quantile(bins, 0.95 * gaps)
             cadence.gap_max = self._longest
         return cadence
 
-    def _bins(self) -> Iterator[tuple[float, int]]:
-        return zip((*self._bounds, inf), self._counts, strict=True)
+    def _bins(self) -> list[tuple[float, float, int]]:
+        """Return the bins that hold something: lower bound, upper bound, count."""
+        bounds = self._bounds
+        filled = [place for place, count in enumerate(self._counts) if count]
+        return [
+            (bounds[place - 1] if place else 0.0, bounds[place] if place < len(bounds) else inf, self._counts[place]) for place in filled
+        ]
 
     def _note(self, since: float, length: float, chunks: int) -> None:
         if chunks >= BURST_FRAMES and length > BURST_GAP:
@@ -128,14 +134,11 @@ class CadenceMeter:
         if len(self._stalls) > MAX_STALLS:
             self._stalls.remove(min(self._stalls[FIRST_STALLS:], key=lambda kept: kept.length))
 
-    def _quantile(self, rank: float) -> float:
+    def _quantile(self, bins: list[tuple[float, float, int]], rank: float) -> float:
         """Return the gap that `rank` of all gaps do not exceed, taken to lie evenly within its bin; never more than the longest."""
         below = 0
-        low = 0.0
-        for bound, count in self._bins():
-            if count and below + count >= rank:
-                high = min(bound, self._longest)
-                return min(low + (high - low) * (rank - below) / count, self._longest)
+        for low, high, count in bins:
+            if below + count >= rank:
+                return min(low + (min(high, self._longest) - low) * (rank - below) / count, self._longest)
             below += count
-            low = bound
         return self._longest
