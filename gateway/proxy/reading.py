@@ -1,5 +1,7 @@
 """What we make of one response as it passes: where its events end, what they say, and which of them were sent for us alone."""
 
+from collections.abc import Callable
+
 from gateway.dialects.base import Dialect
 from gateway.proxy.plane import Live
 from gateway.proxy.upstream import Head, Pool
@@ -7,6 +9,7 @@ from gateway.stream.cadence import CadenceMeter
 from gateway.stream.observer import DocumentObserver, Observer
 
 SSE = "text/event-stream"
+Look = Callable[[bytes, float], None]
 
 
 class Reading:
@@ -44,17 +47,22 @@ class Reading:
 
     def observe(self, data: bytes, now: float) -> None:
         """Show bytes to the observer; if it fails, we go blind and the stream goes on."""
-        if not self.seen:
-            return
         try:
-            self.observer.feed(data, now)
+            self.eye(data, now)
         except Exception:  # noqa: BLE001  a broken observer may cost us the telemetry of a stream, never the stream
             self.go_blind()
 
-    def go_blind(self) -> None:
+    @property
+    def eye(self) -> Look:
+        """What takes the bytes of this response: the observer, or nobody when it cannot read them."""
+        return self.observer.feed if self.seen else _unseen
+
+    def go_blind(self) -> Look:
+        """Stop observing; return what takes the bytes from now on."""
         self.seen = False
         errors = self.observer.errors
         errors["observer"] = errors.get("observer", 0) + 1
+        return _unseen
 
     def conclude(self, whole: bool, now: float) -> bytes:
         """The body has ended, `whole` or not: return what of the incomplete tail is still the client's.
@@ -81,6 +89,10 @@ class Reading:
         if len(kept) < len(frames):
             self._mutations["usage_stripped"] = self._mutations.get("usage_stripped", 0) + len(frames) - len(kept)
         return b"".join(kept) + parser.tail
+
+
+def _unseen(data: bytes, now: float) -> None:
+    """Let bytes pass."""
 
 
 def _whole(chunk: bytes) -> bytes:

@@ -25,7 +25,7 @@ class Relay:
         self._clogged: asyncio.Task[None] | None = None
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._told = False
-        self._cut, self._observe = self.reading.cut, self.reading.observe
+        self._cut, self._observe = self.reading.cut, self.reading.eye
         self._strips, self._mark = self.reading.strips, live.dialect.usage_mark
         self.heard_at = self._resumed_at = self._progress_at = live.plane.clock()
         self.bytes = self._unsent = 0
@@ -46,7 +46,10 @@ class Relay:
             self.bytes += len(data)
             if client.get_write_buffer_size() > HIGH_WATER and self._clogged is None:
                 self._pause(now)
-        self._observe(whole, now)
+        try:
+            self._observe(whole, now)
+        except Exception:  # noqa: BLE001  a broken observer may cost us the telemetry of a stream, never the stream
+            self._observe = self.reading.go_blind()
 
     def begin(self) -> None:
         """Take the stream over: what the trial has held goes out in one write, what comes next is pushed here."""

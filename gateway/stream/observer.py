@@ -9,7 +9,7 @@ from gateway.core.call import Call
 from gateway.core.events import ANSWER_KINDS, Delta, Event, Failed, Finished, Kind, Started, Terminated, ToolOpened, Usage
 from gateway.dialects.base import Dialect
 from gateway.stream.cadence import CadenceMeter
-from gateway.stream.likeness import Likeness, learn
+from gateway.stream.likeness import learn
 from gateway.wire.sse import Frame
 
 MAX_DOCUMENT = 4 << 20
@@ -105,23 +105,26 @@ _NOTES: Mapping[type, Callable[[Observation, Any], None]] = {
 }
 
 
+def _nothing_learnt(data: bytes) -> bool:  # noqa: ARG001 - the shape of Likeness.holds
+    return False
+
+
 class Observer(Observation):
     """Watches one stream, read by read."""
 
-    __slots__ = ("_events", "_learned", "_likeness", "_meter", "_parser")
+    __slots__ = ("_alike", "_events", "_learned", "_meter", "_parser")
 
     def __init__(self, dialect: Dialect, call: Call, meter: CadenceMeter) -> None:
         super().__init__(dialect)
         self._parser = dialect.parser()
         self._events = dialect.reader(call).events
         self._meter = meter
-        self._likeness: Likeness | None = None
+        self._alike: Callable[[bytes], bool] = _nothing_learnt
         self._learned = 0
 
     def feed(self, data: bytes, now: float) -> None:
         """Take one read, stamped when it was read. What came after the end marker is not the stream's and is ignored."""
-        likeness = self._likeness
-        if likeness is not None and likeness.holds(data) and self._parser.at_boundary and not self.terminated:
+        if self._alike(data) and self._parser.at_boundary and not self.terminated:
             self.frames += 1
             self.last_token_at, self.last_kind = now, "text"
             self._meter.arrive(now)
@@ -157,7 +160,7 @@ class Observer(Observation):
     def _learn(self, frame: Frame, events: Sequence[Event]) -> None:
         """Remember what a text token looks like here. Frames that keep changing shape are not worth it: after a few tries, no more."""
         if self.last_kind == "text" and (likeness := learn(frame, events, self._events)) is not None:
-            self._likeness = likeness
+            self._alike = likeness.holds
             self._learned += 1
 
     def _take(self, events: Sequence[Event], now: float) -> bool:

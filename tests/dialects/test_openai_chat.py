@@ -186,7 +186,7 @@ USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
     ("document", "ours"),
     [
         ({"id": "x", "choices": [], "usage": USAGE}, True),
-        ({"choices": [], "usage": {}}, True),
+        ({"choices": [], "usage": {}}, False),
         ({"choices": [], "usage": None}, False),
         ({"choices": []}, False),
         ({"choices": [], "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}], "usage": None}, False),

@@ -16,7 +16,7 @@ from rich.console import Console
 from gateway.sim import bench, children, nginx, processes
 from gateway.sim.caller import Address, Tally, ask, connect, drive, hold
 from gateway.sim.faults import Always, Every, Status, Truncate
-from gateway.sim.lanes import Lane
+from gateway.sim.lanes import LANES, Lane, Stage
 from gateway.sim.origin import Origin
 from gateway.sim.provider import Provider
 from gateway.sim.report import LaneReport, Paced, Ttft
@@ -233,6 +233,23 @@ def test_a_lost_event_shows() -> None:
     )
     found = bench.BenchReport(version="0", machine=bench.machine(), options={}, lanes=[lane])
     assert found.failures == 3
+
+
+def test_a_relay_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that ends in the middle of the run counts as a failure, and the report says which and how."""
+
+    def killing(stage: Stage, upstream: int) -> Lane:
+        lane = naive(stage, upstream)
+        assert lane.pid is not None
+        os.kill(lane.pid, signal.SIGKILL)
+        return lane
+
+    naive = LANES["naive"]
+    monkeypatch.setitem(LANES, "naive", killing)
+    found = bench.run(msgspec.structs.replace(SMALL, lanes=("direct", "naive"), measures=("paced",)))
+    assert found.failures > 0
+    assert "ended with -9" in found.ended["naive"]
+    assert "naive ended with -9" in bench.markdown(found)
 
 
 def test_a_program_that_ends_at_once_is_told(tmp_path: Path) -> None:

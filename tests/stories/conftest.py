@@ -94,7 +94,7 @@ class Weir:
 
         self.url, self.admin_url = await eventually(told, "weir prints its addresses")
         self._admin = httpx.AsyncClient(base_url=self.admin_url, timeout=5.0, limits=httpx.Limits(max_keepalive_connections=0))
-        await eventually(lambda: self.workers(), "a worker is heard of")
+        await eventually(self.workers, "a worker is heard of")
         return self
 
     @property
@@ -127,6 +127,17 @@ class Weir:
                 return found
             cursor = f"&cursor={page['next']}"
 
+    async def told(self, count: int) -> list[dict[str, Any]]:
+        """Wait until so many streams are counted and stored (the store writes in batches), and return their rows."""
+
+        async def all_told() -> list[dict[str, Any]]:
+            rows = [row for row in await self.streams() if row["state"] == "ended"]
+            return rows if len(rows) >= count and (await self.scrape()).sum("weir_streams_total") >= count else []
+
+        found = await eventually(all_told, f"{count} streams are counted and stored")
+        assert len(found) == count
+        return list(found)
+
     def living(self) -> list[int]:
         return in_session(self.pid)
 
@@ -149,7 +160,7 @@ class Weir:
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         assert not left, f"processes left behind: {left}"
-        assert code in (0, 1), self.err
+        assert code in (0, 1, -signal.SIGKILL), self.err
         assert [line for line in self.err.splitlines() if any(word in line for word in TROUBLE)] == [], self.err
 
 

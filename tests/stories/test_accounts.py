@@ -25,17 +25,12 @@ async def test_a_thousand_streams_half_of_them_left_early_are_a_thousand_account
     ends = report.ends()
     assert set(ends) == {"fine", "aborted"}
     assert 400 < ends["aborted"] < 600
-
-    async def told() -> bool:
-        return (await gateway.scrape()).sum("weir_streams_total") >= 1000
-
-    await eventually(told, "1,000 streams are counted")
+    rows = await gateway.told(1000)
     await eventually(lambda: len(collector.spans) >= 1000, "1,000 spans have arrived")
-    rows = await gateway.streams()
     scrape = await gateway.scrape()
     assert scrape.sum("weir_streams_total") == 1000
     assert set(scrape.all("weir_streams_active")) == {0.0}
-    assert {row["state"] for row in rows} == {"ended"}
+    assert len(await gateway.streams()) == 1000
     by_metric = {s.labels["outcome"]: 0 for s in scrape.samples if s.name == "weir_streams_total"}
     by_metric = {outcome: scrape.sum("weir_streams_total", outcome=outcome) for outcome in by_metric}
     by_row = Counter(row["outcome"] for row in rows)
@@ -57,14 +52,9 @@ async def test_four_workers_are_one_on_every_scrape(weir: Fixture, provide: Fixt
     await eventually(heard, "four workers are heard of")
     answers = await client(gateway).many(400, 40, connection="close")
     assert {(answer.status, answer.broken) for answer in answers} == {(200, False)}
-
-    async def told() -> bool:
-        return (await gateway.scrape()).sum("weir_streams_total") >= 400
-
-    await eventually(told, "400 streams are counted")
+    rows = await gateway.told(400)
     assert {(await gateway.scrape()).sum("weir_streams_total") for _ in range(10)} == {400}
-    assert len(await gateway.streams()) == 400
-    details = [await gateway.ask(f"/api/streams/{row['stream_id']}") for row in await gateway.streams()]
+    details = [await gateway.ask(f"/api/streams/{row['stream_id']}") for row in rows]
     assert {detail["worker"] for detail in details} == set(await gateway.workers())
 
 
@@ -79,11 +69,7 @@ async def test_a_caller_that_does_not_sample_gets_no_span_but_is_counted(
     sampled = await mine.ask(traceparent=f"00-{TRACE}-{PARENT}-01")
     rootless = await mine.ask(traceparent="00-nonsense")
     answers = (unsampled, sampled, rootless)
-
-    async def told() -> bool:
-        return len(await gateway.streams()) == 3
-
-    await eventually(told, "three rows are stored")
+    await gateway.told(3)
     await eventually(lambda: len(collector.spans) >= 2, "two spans have arrived")
     assert (await gateway.scrape()).sum("weir_streams_total") == 3
     assert await gateway.stop() == 0

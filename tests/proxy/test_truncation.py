@@ -1,0 +1,203 @@
+"""How a stream ended is told as it was: by the dialect's own end, an error event, or a broken body; never by silence."""
+
+import asyncio
+from typing import Any
+
+import openai
+import orjson
+import pytest
+
+from gateway.sim.faults import ErrorEvent, MissingDone, ResetAfter, Script, Status, Truncate
+from gateway.sim.plan import head
+from gateway.sim.steps import End, Fin, Hang, Reset, Send, framed
+from gateway.sim.tempers import Temper
+
+DONE = b"data: [DONE]\n\n"
+STEPS = {"reset": Reset(), "fin": Fin(), "clean": End()}
+CODES = {"reset": "connection_reset", "fin": "connection_closed", "clean": "stream_truncated"}
+
+
+def last_error(body: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Split off the last event, which must be an error event, and return what came before it and the error."""
+    assert body.endswith(b"\n\n")
+    before, mark, last = body.removesuffix(b"\n\n").rpartition(b"data: ")
+    assert mark
+    return before, orjson.loads(last)["error"]
+
+
+@pytest.mark.parametrize("how", STEPS)
+async def test_a_truncated_stream_ends_in_an_error(provide: Any, gate: Any, make: Any, how: str) -> None:
+    """Role, five tokens and no end: the bytes, then one error event whose code says how it broke, never a [DONE] (A1a A1b)."""
+    spoken = make.event() + b"".join(make.event(f"t{n}") for n in range(5))
+    weir = await gate(await provide(make.chunked(spoken, 0.01, STEPS[how])))
+    client = await weir.fetch()
+    before, error = last_error(client.body)
+    record = await weir.record()
+    assert before == spoken
+    assert (error["type"], error["code"]) == ("upstream_error", CODES[how])
+    assert (client.status, client.complete, b"[DONE]" in client.body) == (200, True, False)
+    assert (record.outcome, record.error, record.status) == ("upstream_truncated", CODES[how], 200)
+    assert (record.attempts[0].outcome, record.attempts[0].error) == ("truncated", CODES[how])
+    assert client.headers["x-weir-stream-id"] == record.stream_id
+    await client.gone()  # nobody may take the next answer on this connection for the rest of this one
+
+
+@pytest.mark.parametrize("how", STEPS)
+async def test_half_an_event_is_dropped(provide: Any, gate: Any, make: Any, how: str) -> None:
+    """The error event follows the last whole event: what nobody could have read is not sent (A1c)."""
+    spoken = make.event() + make.event("one")
+    weir = await gate(await provide(make.chunked(spoken + b'data: {"cho', 0.01, STEPS[how])))
+    before, error = last_error((await weir.fetch()).body)
+    assert (before, error["code"]) == (spoken, CODES[how])
+
+
+async def test_half_an_event_that_is_out_already_is_closed_first(provide: Any, gate: Any, make: Any) -> None:
+    """Of an event too large to hold, half is out when the stream breaks: a blank line ends it before the error event (A1c)."""
+    torn = b'data: {"choices":[{"delta":{"content":"' + b"x" * 200_000
+    weir = await gate(await provide(make.chunked(make.event("one"), torn, 0.01, Fin())))
+    client = await weir.fetch()
+    before, error = last_error(client.body)
+    assert before == make.event("one") + torn + b"\n\n"
+    assert error["code"] == "connection_closed"
+
+
+async def test_the_openai_sdk_sees_the_truncation(provide: Any, gate: Any) -> None:
+    """The SDK, which takes a FIN for success, raises on what we say instead (A1c)."""
+    weir = await gate(await provide(Truncate(after=2, cut=9)))
+
+    def read() -> list[str]:
+        texts = []
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{weir.port}/v1", api_key="k", max_retries=0) as sdk:
+            stream = sdk.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True)
+            with pytest.raises(openai.APIError, match="before its end"):
+                texts += [chunk.choices[0].delta.content or "" for chunk in stream]
+        return texts
+
+    await asyncio.to_thread(read)
+    assert (await weir.record()).outcome == "upstream_truncated"
+
+
+@pytest.mark.parametrize("how", STEPS)
+@pytest.mark.parametrize("ending", ["[DONE]", "finish"])
+async def test_nothing_follows_a_proper_end(provide: Any, gate: Any, make: Any, how: str, ending: str) -> None:
+    """When the terminal marker or a finish reason has come, however the connection ends, nothing is added (A1d A1f)."""
+    spoken = make.event("one") + (DONE if ending == "[DONE]" else make.event(finish="stop"))
+    weir = await gate(await provide(make.chunked(spoken, 0.01, STEPS[how])))
+    client = await weir.fetch()
+    record = await weir.record()
+    assert (client.body, client.complete) == (spoken, True)
+    assert (record.outcome, record.error, record.missing_done) == ("completed", None, ending == "finish")
+
+
+async def test_a_missing_done_is_noted(provide: Any, gate: Any) -> None:
+    """Several servers leave [DONE] out: completed, and marked (A1f)."""
+    weir = await gate(await provide(MissingDone()))
+    client = await weir.fetch()
+    record = await weir.record()
+    assert b"[DONE]" not in client.body
+    assert (record.outcome, record.missing_done, record.finish) == ("completed", True, ["stop"])
+
+
+@pytest.mark.parametrize("ending", [b"data: [DONE]\n", b"data: [DONE]", b"data:[DONE]\r\n"])
+async def test_an_end_marker_without_its_blank_line(provide: Any, gate: Any, make: Any, ending: bytes) -> None:
+    """llama.cpp's [DONE] without a blank line is an end like any other, and is passed on."""
+    spoken = make.event("one") + ending
+    weir = await gate(await provide(make.chunked(spoken)))
+    client = await weir.fetch()
+    assert (client.body, client.complete) == (spoken, True)
+    assert (await weir.record()).outcome == "completed"
+
+
+async def test_an_end_marker_ends_a_stream_that_stays_open(provide: Any, gate: Any, make: Any) -> None:
+    """An upstream that says [DONE] and then keeps the body open for ever has completed: no error is put after its end."""
+    spoken = make.event("one") + make.event(finish="stop") + DONE
+    weir = await gate(await provide(make.chunked(spoken, Hang())), stall={"liveness": 0.3})
+    client = await weir.fetch()
+    assert client.body == spoken
+    assert (await weir.record()).outcome == "completed"
+
+
+@pytest.mark.parametrize("then_done", [False, True], ids=["", "then [DONE]"])
+async def test_an_error_in_a_good_stream(provide: Any, gate: Any, direct: Any, then_done: bool) -> None:
+    """An error event after tokens is verbatim and is the outcome, whatever [DONE] follows; the target has failed (A2a A2b)."""
+    fault = ErrorEvent(after=2, code="overloaded_error", then_done=then_done)
+    weir = await gate(await provide(fault), usage="leave")
+    client = await weir.fetch()
+    record = await weir.record()
+    [state] = weir.plane.health.snapshot(weir.plane.clock())
+    assert client.body == (await direct(await provide(fault))).body
+    assert (record.outcome, record.error, record.status) == ("upstream_error", "overloaded_error", 200)
+    assert (record.attempts[0].outcome, state.last_error) == ("error_event", "overloaded_error")
+
+
+async def test_a_client_that_leaves_at_the_error_event(provide: Any, gate: Any, make: Any) -> None:
+    """SDKs hang up as soon as they read an error: it was the upstream that failed, not the client that left (A2)."""
+    spoken = make.event("one") + b'data: {"error":{"message":"no","code":"server_error"}}\n\n'
+    weir = await gate(await provide(make.chunked(spoken, Hang())))
+    client = await (await weir.ask()).saw(b"server_error")
+    client.reset()
+    record = await weir.record()
+    assert (record.outcome, record.error, record.attempts[0].outcome) == ("upstream_error", "server_error", "error_event")
+
+
+async def test_an_error_status_is_the_clients_answer(provide: Any, gate: Any) -> None:
+    """429 with nobody to turn to and a wait too long to hold a connection for: status, body and Retry-After as they came (A15a)."""
+    provider = await provide(Status(429, retry_after=7, body='{"error": {"message":"slow  down"}}', headers={"x-ratelimit-limit": "9"}))
+    weir = await gate(provider)
+    client = await weir.fetch()
+    record = await weir.record()
+    assert (client.status, client.body, provider.total) == (429, b'{"error": {"message":"slow  down"}}', 1)
+    told = {name: client.headers[name] for name in ("retry-after", "content-type", "x-ratelimit-limit", "x-weir-upstream")}
+    assert told == {"retry-after": "7", "content-type": "application/json", "x-ratelimit-limit": "9", "x-weir-upstream": "a"}
+    assert (record.outcome, record.error, record.status, record.parser_errors) == ("upstream_error", "429", 429, {})
+
+
+async def test_an_error_as_first_event_is_a_status(provide: Any, gate: Any, make: Any) -> None:
+    """While nothing is committed, an error event becomes an error status with the upstream's code (A15b)."""
+    weir = await gate(await provide(make.chunked(b'data: {"error":{"message":"no","code":"rate_limit_exceeded"}}\n\n')))
+    client = await weir.fetch()
+    assert client.status >= 400
+    assert client.document["error"]["code"] == "rate_limit_exceeded"
+    assert (await weir.record()).outcome == "upstream_error"
+
+
+async def test_a_document_where_a_stream_was_asked_for(provide: Any, gate: Any) -> None:
+    """JSON in answer to a stream request is passed on as JSON and counts in no time to first token (A15c)."""
+    body = b'{"id":"c","model":"said","choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}'
+    weir = await gate(await provide(Script((Send(head(200, {"Content-Type": "application/json"}, len(body)) + body),))))
+    client = await weir.fetch()
+    record = await weir.record()
+    assert (client.body, client.headers["content-type"]) == (body, "application/json")
+    assert (record.outcome, record.ttft, record.cadence.chunks, record.usage.input) == ("completed", None, 0, 3)
+
+
+@pytest.mark.parametrize("fault", [ResetAfter(after=1), Truncate(after=1)], ids=["reset", "fin"])
+async def test_half_a_document_is_visibly_half(provide: Any, gate: Any, fault: Any) -> None:
+    """A document that breaks in the middle reaches the client as a body that ends short of its length (A1e)."""
+    weir = await gate(await provide(fault, Temper(ttft=0, gap=0, tokens=1)))
+    client = await (await weir.ask(stream=False)).gone()
+    record = await weir.record()
+    assert (client.status, client.complete) == (200, False)
+    assert 0 < len(client.body) < int(client.headers["content-length"])
+    assert (record.outcome, record.parser_errors) == ("upstream_truncated", {})
+
+
+async def test_a_client_that_leaves_after_the_end_has_its_answer(provide: Any, gate: Any, make: Any) -> None:
+    """Leaving at [DONE] is how SDKs read a stream: completed, and the target has done well (A17)."""
+    spoken = make.event("one") + DONE
+    for leave in ("reset", "close"):
+        weir = await gate(await provide(make.chunked(spoken, Hang())))
+        client = await (await weir.ask()).saw(DONE)
+        getattr(client, leave)()
+        record = await weir.record()
+        assert (record.outcome, record.error) == ("completed", None)
+
+
+async def test_what_is_no_http_is_an_error(provide: Any, gate: Any, make: Any) -> None:
+    """Garbage for a head is a 502, garbage in the chunks an error event; both say bad_response."""
+    weir = await gate(await provide(Script((Send(b"HELLO\r\n\r\n"), Fin()))), retry={"attempts": 1})
+    assert ((await weir.fetch()).status, (await weir.record()).error) == (502, "bad_response")
+    steps = framed([Send(head(200, {"Content-Type": "text/event-stream"}), "head"), Send(make.event("one"), "body")])
+    weir = await gate(await provide(Script((*steps, *make.chunked(0.02).steps[1:2], Send(b"zz\r\nrubbish"), Hang()))))
+    before, error = last_error((await weir.fetch()).body)
+    assert (before, error["code"]) == (make.event("one"), "bad_response")
