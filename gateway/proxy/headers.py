@@ -39,7 +39,7 @@ def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _is_forwarded(name: str) -> bool:
-    return _allowed(name.lower(), FORWARDED, FORWARDED_PREFIXES)
+    return name.lower() in FORWARDED or name.lower().startswith(FORWARDED_PREFIXES)
 
 
 @lru_cache(maxsize=1024)
@@ -50,11 +50,12 @@ def _tag(name: str) -> str | None:
 
 def returned(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the upstream's headers that a client may see; a value with control characters is dropped, not passed on."""
-    return {name: v for name, v in headers.items() if _allowed(name, RETURNED, RETURNED_PREFIXES) and not CONTROL.search(v)}
+    return {name: value for name, value in headers.items() if _is_returned(name) and not CONTROL.search(value)}
 
 
-def _allowed(name: str, names: frozenset[str], prefixes: tuple[str, ...]) -> bool:
-    return name in names or name.startswith(prefixes)
+@lru_cache(maxsize=1024)
+def _is_returned(name: str) -> bool:
+    return name in RETURNED or name.startswith(RETURNED_PREFIXES)
 
 
 def trace_context(headers: Mapping[str, str]) -> TraceContext | None:

@@ -53,11 +53,17 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Take one read and return the frames that it completes."""
-        if self.at_boundary and chunk.endswith(b"\n\n") and b"\r" not in chunk:
+        if (self.at_boundary or self._opens_plainly(chunk)) and chunk.endswith(b"\n\n") and b"\r" not in chunk:
             if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2 <= self._limit - 2:
                 return [Frame(chunk, chunk[6:-2], "")]
             return self._split(chunk)
         return self._gather(chunk)
+
+    def _opens_plainly(self, chunk: bytes) -> bool:
+        """Tell whether a stream begins with this chunk and without a byte order mark: from here on it stands at a boundary."""
+        self.at_boundary = self._fresh and not self._buffer and chunk.startswith(b"data: ")
+        self._fresh = self._fresh and not self.at_boundary
+        return self.at_boundary
 
     def _split(self, chunk: bytes) -> list[Frame]:
         """Take a read that begins and ends at a boundary and knows no line end but LF."""
