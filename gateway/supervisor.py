@@ -101,16 +101,16 @@ class Supervisor:
         self._forced = False
 
     def run(self, seconds: float | None = None, started: Callable[[], None] = lambda: None) -> int:
-        """Run to the end and return the exit code; `started` is called when every child has been forked."""
+        """Run to the end and return the exit code; `started` is called when every child has been forked.
+
+        The signals stay blocked when it returns: one more of them in the process's last moments must not change its exit code.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            for child in self._children:
-                child.start(time.monotonic())
-            started()
-            self._watch(seconds)
-            return self._stop()
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for child in self._children:
+            child.start(time.monotonic())
+        started()
+        self._watch(seconds)
+        return self._stop()
 
     def _watch(self, seconds: float | None) -> None:
         end = time.monotonic() + seconds if seconds is not None else float("inf")

@@ -239,6 +239,20 @@ sys.exit(run)
     assert said.words.count("it leaves") == said.words.count("all started") == 1
 
 
+def test_a_signal_in_the_last_moments_changes_nothing(program: Callable[[str], Said]) -> None:
+    """Between the last child's end and its own it can still be told to stop, and leaves with the code it has."""
+    said = program("""
+code = Supervisor([Child("worker", serve("it"))], drain=1).run(seconds=0.1)
+say("all have left")
+time.sleep(0.5)
+sys.exit(code)
+""")
+    said.until("all have left")
+    said.tell(signal.SIGTERM)
+    said.tell(signal.SIGINT)
+    assert said.end() == (0, "")
+
+
 # Sockets.
 
 
