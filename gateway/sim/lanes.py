@@ -97,19 +97,19 @@ def _nginx(stage: Stage, upstream: int) -> Lane:
     program = nginx.find()
     if program is None:
         raise Unavailable("nginx is not installed")
-    port = children.free_port()
+    (port,) = children.free_ports(1)
     child = stage.start("nginx", nginx.command(program, stage.folder, port, upstream), port)
     return Lane("nginx", "127.0.0.1", port, child.pid)
 
 
 def _naive(stage: Stage, upstream: int) -> Lane:
-    port = children.free_port()
+    (port,) = children.free_ports(1)
     child = stage.start("naive", python("gateway.sim.naive", port, f"http://127.0.0.1:{upstream}"), port)
     return Lane("naive", "127.0.0.1", port, child.pid)
 
 
 def _weir(stage: Stage, upstream: int) -> Lane:
-    sink, port, admin = children.free_port(), children.free_port(), children.free_port()
+    sink, port, admin = children.free_ports(3)
     stage.start("sink", python("gateway.sim.sink", sink), sink)
     routes = stage.folder / "routes.yaml"
     routes.write_text(WEIR.format(port=port, admin=admin, upstream=upstream, sink=sink, folder=stage.folder))

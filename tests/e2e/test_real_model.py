@@ -160,7 +160,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             pytest.fail("no model in .model: `make model` builds it")
         pytest.skip("no model in .model: `make model` builds it")
     folder = tmp_path_factory.mktemp("site")
-    llama, port, admin = (children.free_port() for _ in range(3))
+    llama, port, admin = children.free_ports(3)
     collector = Collector()
     routes = folder / "routes.yaml"
     routes.write_text(ROUTES.format(port=port, admin=admin, llama=llama, otlp=collector.port, folder=folder))

@@ -204,7 +204,7 @@ async def test_an_error_status_is_broken_and_bounded() -> None:
 
 async def test_a_dead_gateway_is_broken_not_fatal() -> None:
     """A port where nobody listens gives broken streams, no exception."""
-    port = children.free_port()
+    (port,) = children.free_ports(1)
     tally = Tally()
     await drive(Address("127.0.0.1", port, b""), tally, streams=2, seconds=0.1)
     assert tally.streams == 0
@@ -259,7 +259,7 @@ def test_a_program_that_ends_at_once_is_told(tmp_path: Path) -> None:
         child = children.start([sys.executable, "-c", "raise SystemExit('out of milk')"], file)
     try:
         with pytest.raises(children.StartError, match="out of milk"):
-            children.wait_listening(child, children.free_port(), log)
+            children.wait_listening(child, *children.free_ports(1), log)
     finally:
         children.stop(child)
         children.stop(child)
