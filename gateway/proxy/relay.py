@@ -94,6 +94,8 @@ class Relay:
     async def finished(self) -> None:
         """Wait until the upstream has ended and the client has taken what is buffered for it."""
         await self._done
+        if self._clogged is None and not self._reply.gone and self._client.get_write_buffer_size() > HIGH_WATER:
+            self._pause(self._live.plane.clock())
         while self._clogged is not None:
             await asyncio.shield(self._clogged)
 
@@ -118,7 +120,7 @@ class Relay:
 
     def _pause(self, now: float) -> None:
         """The client takes less than the upstream sends: stop reading, so that the upstream waits and memory does not grow."""
-        if self._connection is not None:
+        if self._connection is not None and not self.ended:
             self._connection.pause()
         self._progress_at = now
         self._live.pauses.begin(now)
@@ -165,7 +167,9 @@ class Relay:
         if (unsent := self._reply.unsent()) != self._unsent:
             self._unsent, self._progress_at = unsent, now
         elif now - self._progress_at > self._live.route.client.write_timeout:
-            self.kill(ClientStalled("the client takes no bytes"))
+            stalled = ClientStalled("the client takes no bytes")
+            self.kill(stalled)
+            self.killed = stalled  # also when the upstream has ended: its end has not reached the client
             self._reply.break_off()
 
     def _keep_alive(self, now: float) -> None:

@@ -68,6 +68,9 @@ class Trial:
             if not self._slot:
                 await self.pool.slots.wait()
                 self._slot = True
+                if (idle := self.pool.take_idle()) is not None:
+                    self._send(idle)
+                    return
                 self._enter("connect")
             self._send(await self.pool.connect())
         except Exception as error:  # noqa: BLE001  whatever a dial raises, the race must hear of it
@@ -173,15 +176,17 @@ class Trial:
             self._judge(self.live.plane.clock())
 
     def lifeline(self, stall: Stall) -> float:
-        """When this trial will be given up for dead: no byte for `liveness`, or no token for `progress`."""
+        """When this trial will be given up for dead: no byte for `liveness`, or no token for `progress`; in our own queue it cannot die."""
+        if self.phase == "queue":
+            return self.live.plane.clock() + stall.liveness
         started = self.attempt.sent_at or self.attempt.dialed_at
         return min(self._heard_at + stall.liveness, started + stall.progress)
 
     def dead(self, stall: Stall, now: float) -> str | None:
         """The code of what it died of, or None while it lives."""
-        if self._heard_at + stall.liveness <= now:
-            return "upstream_silent"
-        return "no_progress" if self.lifeline(stall) <= now else None
+        if self.lifeline(stall) > now:
+            return None
+        return "upstream_silent" if self._heard_at + stall.liveness <= now else "no_progress"
 
     def hand_over(self, sink: Sink, listener: Listener) -> Connection | None:
         """Give the connection's next bytes and its end to a relay. None when the response has already ended (see `ended`)."""

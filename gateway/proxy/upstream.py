@@ -129,6 +129,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, why: str | None, now: float) -> None:
         listener, self.listener, self.sink, self.busy = self.listener, NOBODY, NOBODY.sink, False
         if why is None and self._ended and self._kept_alive:
+            self.resume()  # its last read may have been one too many for somebody
             self._pool.keep(self, now)
         else:
             self.abort()
