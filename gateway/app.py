@@ -10,6 +10,7 @@ import time
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from gateway.config import Config
 from gateway.core.errors import GatewayError, Rejected, Stopped
@@ -21,11 +22,22 @@ from gateway.proxy.plane import Plane
 from gateway.telemetry.link import Link, SocketLink
 
 log = logging.getLogger("weir.worker")
+http_log = logging.getLogger("weir.http")
 PULSE_SECONDS = 1.0
 FLUSH_SECONDS = 2.0
 BACKLOG = 4096
 GC_THRESHOLD = 20_000
 """Young objects before a collection: a stream makes a few hundred and frees them itself, so Python's 700 would only cost (7 % of CPU)."""
+
+
+class SendersFault(logging.Filter):
+    """Keeps calls that are no HTTP out of the log: aiohttp would tell them as our errors, with the client's bytes, keys included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
+
+
+SENDERS_FAULT = SendersFault()
 
 
 class Worker:
@@ -44,7 +56,10 @@ class Worker:
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
         app = application(self.plane)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=1)
+        http_log.addFilter(SENDERS_FAULT)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=http_log, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=1
+        )
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
         self.plane.start()
@@ -115,9 +130,11 @@ def unknown_path(dialect: Dialect) -> "web.Handler":  # type: ignore[name-define
 
     async def handle(request: web.Request) -> web.Response:
         error: GatewayError = Rejected(f"there is no {request.path[:200]} here", code="not_found", status=404)
+        headers = JSON
         if method := known.get(request.path):
             error = Rejected(f"{request.path} takes {method}", code="method_not_allowed", status=405)
-        return web.Response(status=error.status, body=dialect.error_body(error), headers=JSON)
+            headers = {**JSON, "Allow": method}
+        return web.Response(status=error.status, body=dialect.error_body(error), headers=headers)
 
     return handle
 

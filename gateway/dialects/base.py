@@ -46,6 +46,10 @@ class Dialect(Protocol):
         """Bytes that mean nothing between two events, to keep a waiting client's connection open; empty when there are none."""
 
     @property
+    def ending(self) -> bytes:
+        """Bytes that end an event wherever a read ends with them; a read may end an event without them too."""
+
+    @property
     def usage_mark(self) -> bytes:
         """Bytes without which no frame can be a usage frame: a cheap question to ask of every read."""
 

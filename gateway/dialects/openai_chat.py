@@ -34,6 +34,7 @@ class OpenAIChat:
     name = "openai"
     endpoints = ENDPOINTS
     keepalive = b": keepalive\n\n"
+    ending = b"\n\n"
     usage_mark = b'_tokens"'  # asked for usage, servers say "usage":null in every other chunk: only counts have names that end so
 
     def parse_call(self, endpoint: Endpoint, body: bytes) -> Call:

@@ -13,7 +13,7 @@ from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, NoTar
 from gateway.core.record import StreamRecord
 from gateway.dialects.base import Dialect, Endpoint
 from gateway.proxy.attempts import Race
-from gateway.proxy.headers import answer_headers, forwarded, returned, server_timing, tags, trace_context
+from gateway.proxy.headers import answer_headers, forwarded, returned, server_timing, tags, told, trace_context
 from gateway.proxy.plane import Live, Plane
 from gateway.proxy.relay import Relay
 from gateway.proxy.reply import STREAM_HEADERS, Reply
@@ -181,7 +181,7 @@ def open_record(request: web.Request, pid: int, now: float) -> StreamRecord:
 def bounded(request: web.Request, header: str) -> str | None:
     """Return a header's value, at most 128 characters of it."""
     value = request.headers.get(header)
-    return value[:128] if value else None
+    return told(value) if value else None
 
 
 def describe(record: StreamRecord, call: Call, route: Route | None) -> None:

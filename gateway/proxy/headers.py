@@ -20,6 +20,7 @@ TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]
 TAG_PREFIX = "x-weir-tag-"
 MAX_TAGS = 16
 MAX_TAG = 128
+MAX_STATE = 512
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -66,12 +67,19 @@ def trace_context(headers: Mapping[str, str]) -> TraceContext | None:
     version, trace_id, parent_id, flags, more = match.groups()
     if version == "ff" or (version == "00" and more) or not trace_id.strip("0") or not parent_id.strip("0"):
         return None
-    return TraceContext(trace_id, parent_id, bool(int(flags, 16) & 1), headers.get("tracestate"))
+    state = headers.get("tracestate", "")
+    state_is_sound = state.isascii() and 0 < len(state) <= MAX_STATE
+    return TraceContext(trace_id, parent_id, bool(int(flags, 16) & 1), state if state_is_sound else None)
+
+
+def told(value: str) -> str:
+    """Return what a caller says about its call as text that can be stored, at most 128 characters of it."""
+    return value[:MAX_TAG].encode("utf-8", "replace").decode()
 
 
 def tags(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the `x-weir-tag-*` headers, at most 16 of at most 128 characters: stored with the stream, never metric labels."""
-    found = [(tag[:MAX_TAG], headers[name][:MAX_TAG]) for name in headers if (tag := _tag(name))]
+    found = [(told(tag), told(headers[name])) for name in headers if (tag := _tag(name))]
     return dict(found[:MAX_TAGS])
 
 

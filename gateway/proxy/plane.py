@@ -167,7 +167,7 @@ class Live:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         lines += f"Accept-Encoding: identity\r\nContent-Length: {len(body)}\r\n\r\n"
         head = f"POST {pool.prefix}{call.path} HTTP/1.1\r\nHost: {pool.host}\r\n{lines}"
-        return [head.encode("latin-1"), body]
+        return [head.encode("utf-8", "surrogateescape"), body]  # aiohttp reads headers so: a client's odd bytes come out as they went in
 
     def own(self, owner: Owner, now: float) -> None:
         """From `now` on, the time is `owner`'s."""

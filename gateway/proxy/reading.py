@@ -19,7 +19,7 @@ class Reading:
     which brings it is not the client's. A response in an encoding that we cannot read is passed on unseen.
     """
 
-    __slots__ = ("_dialect", "_mutations", "cut", "cutter", "is_stream", "meter", "observer", "seen", "strips")
+    __slots__ = ("_dialect", "_mutations", "cut", "cutter", "ending", "is_stream", "meter", "observer", "seen", "strips")
 
     def __init__(self, live: Live, is_stream: bool, seen: bool, strips: bool) -> None:
         self._dialect: Dialect = live.dialect
@@ -30,6 +30,7 @@ class Reading:
         self.observer = Observer(live.dialect, live.call, self.meter) if is_stream else DocumentObserver(live.dialect, live.call)
         self.cutter = live.dialect.cutter()
         self.cut = self.cutter.push if is_stream else _whole
+        self.ending = live.dialect.ending if is_stream else b""
 
     @classmethod
     def of(cls, live: Live, pool: Pool, head: Head) -> "Reading":
@@ -39,6 +40,11 @@ class Reading:
         if not identity:
             live.record.parser_errors["unparsed_encoding"] = 1
         return cls(live, is_stream, seen=identity and head.status < 400, strips=is_stream and live.injects_usage(pool))
+
+    @property
+    def aligned(self) -> bool:
+        """True when the next byte begins an event, so that a read which ends with `ending` is whole."""
+        return self.cutter.aligned
 
     @property
     def inside(self) -> bool:

@@ -25,7 +25,7 @@ class Relay:
         self._clogged: asyncio.Task[None] | None = None
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._told = False
-        self._cut, self._observe = self.reading.cut, self.reading.eye
+        self._observe, self._ending, self._aligned = self.reading.eye, self.reading.ending, False
         self._strips, self._mark = self.reading.strips, live.dialect.usage_mark
         self.heard_at = self._resumed_at = self._progress_at = live.plane.clock()
         self.bytes = self._unsent = 0
@@ -37,7 +37,8 @@ class Relay:
     def feed(self, chunk: bytes, now: float) -> None:
         """Pass on every whole event that has come, then look at it; a client that falls behind makes us stop reading."""
         self.heard_at = now
-        if not (whole := self._cut(chunk)):
+        whole = chunk if self._aligned and chunk.endswith(self._ending) else self._align(chunk)
+        if not whole:
             return
         data = self.reading.strip(whole) if self._strips and self._mark in whole else whole
         client = self._client
@@ -50,6 +51,12 @@ class Relay:
             self._observe(whole, now)
         except Exception:  # noqa: BLE001  a broken observer may cost us the telemetry of a stream, never the stream
             self._observe = self.reading.go_blind()
+
+    def _align(self, chunk: bytes) -> bytes:
+        """Cut a read that does not end where an event ends, or that goes on with one held back: only whole events go out."""
+        whole = self.reading.cut(chunk)
+        self._aligned = self.reading.aligned
+        return whole
 
     def begin(self) -> None:
         """Take the stream over: what the trial has held goes out in one write, what comes next is pushed here."""

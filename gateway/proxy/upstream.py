@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.listener: Listener = NOBODY
         self.sink: Sink = NOBODY.sink
-        self.busy = self.reused = self.heard = False
+        self.busy = self.reused = False
         self.idle_since = self._now = 0.0
         self._body: list[bytes] = []
         self.on_body = self._body.append  # httptools calls the list itself: no Python frame per chunk
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         """Send one request; its response goes to `sink` and `listener` from now on."""
         assert self.transport is not None
         self.sink, self.listener = sink, listener
-        self.busy, self.heard, self._ended, self._until_close = True, False, False, False
+        self.busy, self._now, self._ended, self._until_close = True, 0.0, False, False
         self._head_size = 0
         self.transport.writelines(request)
 
@@ -81,7 +81,6 @@ class Connection(asyncio.Protocol):
         if not self.busy:
             self.abort()  # a word nobody asked for: this connection cannot be trusted with the next request
             return
-        self.heard = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
@@ -120,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._finish(why, self._clock())
 
     def _broken(self, exc: Exception | None) -> str | None:
-        if self.reused and not self.heard:
+        if self.reused and not self._now:  # not one byte since the request
             return "stale"
         if exc is not None:
             return "connection_reset"

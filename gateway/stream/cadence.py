@@ -29,7 +29,6 @@ class CadenceMeter:
 
     __slots__ = (
         "_announced",
-        "_arrivals",
         "_blamer",
         "_bounds",
         "_burst",
@@ -55,7 +54,6 @@ class CadenceMeter:
         self._blamer = blamer
         self._counts = [0] * (len(bounds) + 1)
         self._chunks = 0
-        self._arrivals = 0
         self._longest = 0.0
         self._first_at = 0.0
         self.last_at: float | None = None
@@ -75,10 +73,10 @@ class CadenceMeter:
         else:
             gap = now - last
             self._counts[bisect_left(self._bounds, gap)] += 1
-            self._longest = max(self._longest, gap)
+            if gap > self._longest:  # noqa: PLR1730  max() would cost more than the rest of this
+                self._longest = gap
             if gap > self._notable:
                 self._note(last, gap, chunks)
-        self._arrivals += 1
         self._chunks += chunks
 
     def overdue(self, now: float) -> bool:
@@ -97,16 +95,17 @@ class CadenceMeter:
 
     def report(self) -> Cadence:
         """Return what has been seen so far."""
+        arrivals = sum(self._counts) + (self.last_at is not None)  # one more than there are gaps
         cadence = Cadence(
             chunks=self._chunks,
-            arrivals=self._arrivals,
+            arrivals=arrivals,
             stalls=list(self._stalls),
             stall_count=self._stall_count,
             stall_time=dict(self._stall_time),
             burst=self._burst,
         )
-        if self.last_at is not None and self._arrivals > 1:
-            gaps = self._arrivals - 1
+        if self.last_at is not None and arrivals > 1:
+            gaps = arrivals - 1
             bins = self._bins()
             cadence.gaps = [(high, count) for _, high, count in bins]
             cadence.gap_sum = self.last_at - self._first_at

@@ -32,9 +32,7 @@ class Observation:
         "first_answer_at",
         "first_event_at",
         "first_token_at",
-        "frames",
         "last_kind",
-        "last_token_at",
         "model",
         "response_id",
         "terminated",
@@ -46,7 +44,6 @@ class Observation:
         self.first_event_at: float | None = None
         self.first_token_at: float | None = None
         self.first_answer_at: float | None = None
-        self.last_token_at: float | None = None
         self.last_kind: Kind | None = None
         self.response_id: str | None = None
         self.model: str | None = None
@@ -55,7 +52,11 @@ class Observation:
         self.failure: Failed | None = None
         self.terminated = False
         self.errors: dict[str, int] = {}
-        self.frames = 0
+
+    @property
+    def last_token_at(self) -> float | None:
+        """When the last token came; an answer in one piece has none of its own."""
+        return None
 
     @property
     def spoke(self) -> bool:
@@ -112,22 +113,27 @@ def _nothing_learnt(data: bytes) -> bool:  # noqa: ARG001 - the shape of Likenes
 class Observer(Observation):
     """Watches one stream, read by read."""
 
-    __slots__ = ("_alike", "_events", "_learned", "_meter", "_parser")
+    __slots__ = ("_alike", "_arrive", "_events", "_known", "_learned", "_meter", "_parser")
 
     def __init__(self, dialect: Dialect, call: Call, meter: CadenceMeter) -> None:
         super().__init__(dialect)
         self._parser = dialect.parser()
         self._events = dialect.reader(call).events
         self._meter = meter
+        self._arrive = meter.arrive
         self._alike: Callable[[bytes], bool] = _nothing_learnt
+        self._known: Callable[[bytes], bool] = _nothing_learnt
         self._learned = 0
+
+    @property
+    def last_token_at(self) -> float | None:
+        """When the last token came."""
+        return self._meter.last_at
 
     def feed(self, data: bytes, now: float) -> None:
         """Take one read, stamped when it was read. What came after the end marker is not the stream's and is ignored."""
-        if self._alike(data) and self._parser.at_boundary and not self.terminated:
-            self.frames += 1
-            self.last_token_at, self.last_kind = now, "text"
-            self._meter.arrive(now)
+        if self._alike(data):
+            self._arrive(now)
         else:
             self._read(data, now)
 
@@ -145,22 +151,22 @@ class Observer(Observation):
                 self._unread(error)
                 events = ()
             if events or frame.data:
-                self.frames += 1
                 if self.first_event_at is None:
                     self.first_event_at = now
                 spoken += self._take(events, now)
         if self._parser.skipped:
             self.errors["oversize"] = self._parser.skipped
         if spoken:
-            self.last_token_at = now
-            self._meter.arrive(now, spoken)
+            self._arrive(now, spoken)
         if self.terminated:
             self._meter.close(now)
+        fit = self._parser.at_boundary and self.last_kind == "text" and not self.terminated
+        self._alike = self._known if fit else _nothing_learnt
 
     def _learn(self, frame: Frame, events: Sequence[Event]) -> None:
         """Remember what a text token looks like here. Frames that keep changing shape are not worth it: after a few tries, no more."""
         if self.last_kind == "text" and (likeness := learn(frame, events, self._events)) is not None:
-            self._alike = likeness.holds
+            self._known = likeness.holds
             self._learned += 1
 
     def _take(self, events: Sequence[Event], now: float) -> bool:
@@ -230,7 +236,6 @@ class DocumentObserver(Observation):
         except msgspec.DecodeError as error:
             self._unread(error)
             return
-        self.frames = 1
         self.terminated = True
         for event in events:
             _NOTES[type(event)](self, event)

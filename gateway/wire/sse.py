@@ -141,6 +141,11 @@ class Cutter:
         """The bytes held back."""
         return bytes(self._held)
 
+    @property
+    def aligned(self) -> bool:
+        """True when nothing is held and the last byte let out ended an event."""
+        return not self._held and not self.inside
+
     def push(self, chunk: bytes) -> bytes:
         """Take one read and return everything up to the last event boundary in what is held."""
         if not self._held and chunk.endswith(b"\n\n"):

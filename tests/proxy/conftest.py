@@ -270,6 +270,7 @@ class Gate:
             await self.worker.close()
             await self.worker.close()
         self.book.balance()
+        assert not any(self.worker._link.dropped.values()), "what was told could be understood"
 
 
 def request_bytes(headers: Mapping[str, str] | None = None, path: str = "/v1/chat/completions", **body: Any) -> bytes:

@@ -142,7 +142,7 @@ class Tunnel:
 
     async def start(self) -> "Tunnel":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = "http://user:p%40ss@127.0.0.1:%d" % self._server.sockets[0].getsockname()[1]
+        self.url = f"http://user:p%40ss@127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def close(self) -> None:

@@ -113,6 +113,6 @@ def test_an_observer_that_learns_sees_what_one_that_parses_sees(words, dice):
         raw = chunk(word).replace(b"content", b"reasoning_content") if reasoning else chunk(word)
         one.feed(raw, float(at))
         two.feed(b": x\n\n" + raw, float(at))
-    for name in ("frames", "first_token_at", "first_answer_at", "last_token_at", "last_kind", "errors"):
+    for name in ("first_token_at", "first_answer_at", "last_token_at", "last_kind", "errors"):
         assert getattr(one, name) == getattr(two, name)
     assert one._meter.report() == two._meter.report()

@@ -19,7 +19,7 @@ CALL = OPENAI.parse_call(OPENAI.endpoints[0], b'{"model":"m","stream":true}')
 DONE = b"data: [DONE]\n\n"
 SEEN = (
     *("first_event_at", "first_token_at", "first_answer_at", "last_token_at", "last_kind", "response_id", "model", "usage", "finish"),
-    *("failure", "terminated", "errors", "frames", "spoke", "complete"),
+    *("failure", "terminated", "errors", "spoke", "complete"),
 )
 
 
@@ -75,7 +75,7 @@ def test_the_fixture_says_what_it_should():
     """The whole fixture in one read: names, kinds, usage, errors counted, and nothing after the end marker."""
     assert WHOLE["errors"] == {"json": 1, "shape": 1}
     assert (WHOLE["response_id"], WHOLE["model"], WHOLE["finish"]) == ("c-1", "m-1", ["tool_calls"])
-    assert (WHOLE["usage"], WHOLE["last_kind"], WHOLE["frames"]) == (Usage(input=9, output=0), "arguments", 11)
+    assert (WHOLE["usage"], WHOLE["last_kind"]) == (Usage(input=9, output=0), "arguments")
     assert WHOLE["terminated"]
     assert WHOLE["complete"]
     assert WHOLE["failure"] is None
@@ -193,7 +193,7 @@ def test_an_error_is_kept_though_the_end_marker_follows():
 def test_an_old_error_field_is_an_event():
     """llama.cpp's error field has no data line, yet it is what the stream said first."""
     made, _ = watch(b'error: {"code":500,"message":"gone"}\n\n')
-    assert (made.failure, made.frames, made.first_event_at) == (Failed("500", "gone"), 1, 100.0)
+    assert (made.failure, made.first_event_at) == (Failed("500", "gone"), 100.0)
 
 
 def test_a_stream_without_its_end_is_not_complete():
@@ -297,7 +297,7 @@ def test_an_answer_in_one_piece_is_read_when_it_is_whole(size):
     body = json.dumps(ANSWER).encode()
     made = document(*(body[at : at + size] for at in range(0, len(body), size)))
     assert (made.response_id, made.model, made.usage, made.finish) == ("i", "m-1", Usage(3), ["stop"])
-    assert (made.first_event_at, made.first_token_at, made.spoke, made.frames, made.errors) == (1.0, None, False, 1, {})
+    assert (made.first_event_at, made.first_token_at, made.spoke, made.errors) == (1.0, None, False, {})
     assert made.complete
 
 
