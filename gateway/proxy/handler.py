@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.config import Route, Target
 from gateway.core.call import Call
-from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, NoTarget, ShuttingDown, UpstreamError
+from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown, Stopped, UpstreamError
 from gateway.core.record import StreamRecord
 from gateway.dialects.base import Dialect, Endpoint
 from gateway.proxy.attempts import Race
@@ -79,8 +79,7 @@ class Handler:
     async def _relay(self, live: Live, trial: Trial) -> None:
         """Commit to the trial that spoke, and pass its answer on until it ends."""
         live.own("gateway", self._plane.clock())
-        await commit(live, trial)
-        relay = Relay(live, trial)
+        relay = Relay(live, trial, sent=await commit(live, trial))
         try:
             relay.begin()
             await relay.finished()
@@ -91,23 +90,27 @@ class Handler:
         await finish(live, relay, failure)
 
 
-async def commit(live: Live, trial: Trial) -> None:
-    """Send status and headers: from here on no other target can be chosen."""
+async def commit(live: Live, trial: Trial) -> int:
+    """Send status, headers and what was held, and say how many bytes that was: from here on no other target can be chosen."""
     record, reply, head, now = live.record, live.reply, trial.head, live.plane.clock()
     assert head is not None
     assert trial.reading is not None
-    record.committed_at, record.first_byte_at = now, trial.attempt.headers_at
+    record.committed_at = record.first_write_at = now
+    record.first_byte_at = trial.attempt.headers_at
     record.first_token_at = trial.reading.observer.first_token_at
     if reply.opened:  # a keepalive has promised an event stream: whatever else came can only be told as an error in it
         if not trial.reading.is_stream:
             raise trial.failure or UpstreamError(f"upstream {record.upstream} answered with no stream", code="not_a_stream")
-        return
+        live.reply.write(first := trial.take_held())
+        return len(first)
+    first = trial.take_held()
     headers = {**returned(head.headers), **answer_headers(record), "Server-Timing": server_timing(record, live.ledger.seconds["queue"])}
     if trial.reading.is_stream:
-        await reply.open(head.status, {**headers, **STREAM_HEADERS})
+        await reply.open(head.status, {**headers, **STREAM_HEADERS}, first=first)
     else:
         length = head.headers.get("content-length", "")
-        await reply.open(head.status, headers, int(length) if length.isascii() and length.isdigit() else None)
+        await reply.open(head.status, headers, int(length) if length.isascii() and length.isdigit() else None, first)
+    return len(first)
 
 
 async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None:
@@ -136,7 +139,7 @@ async def refuse(live: Live, error: GatewayError) -> None:
     headers = {**JSON, **answer_headers(record)}
     if error.retry_after is not None:
         headers["Retry-After"] = str(int(error.retry_after + 0.999))
-    if isinstance(error, BodyTooLarge | ShuttingDown):
+    if isinstance(error, BodyTooLarge | ShuttingDown | Stopped):
         headers["Connection"] = "close"
     await reply.send(error.status, headers, live.dialect.error_body(error))
     record.status = error.status
@@ -154,6 +157,8 @@ async def read_body(request: web.Request) -> bytes:
         return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge("the request body is larger than server.max_body") from error
+    except web.RequestPayloadError as error:
+        raise Rejected("the request body cannot be read: its chunks or its encoding are broken", code="invalid_body") from error
 
 
 def open_record(request: web.Request, pid: int, now: float) -> StreamRecord:

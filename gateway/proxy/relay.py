@@ -17,7 +17,7 @@ class Relay:
     silence now and then, and `finished` waits for the end.
     """
 
-    def __init__(self, live: Live, trial: Trial) -> None:
+    def __init__(self, live: Live, trial: Trial, sent: int) -> None:
         assert trial.reading is not None
         self._live, self._trial, self._reply, self.reading = live, trial, live.reply, trial.reading
         self._client, self._chunked = live.reply.transport, live.reply.chunked
@@ -28,10 +28,9 @@ class Relay:
         self._observe, self._ending, self._aligned = self.reading.eye, self.reading.ending, False
         self._strips, self._mark = self.reading.strips, live.dialect.usage_mark
         self.heard_at = self._resumed_at = self._progress_at = live.plane.clock()
-        self.bytes = self._unsent = 0
+        self.bytes, self._unsent = sent, 0
         self.why: str | None = None
         self.ended_at: float | None = None
-        self.first_write_at: float | None = None
         self.killed: GatewayError | None = None
 
     def feed(self, chunk: bytes, now: float) -> None:
@@ -59,14 +58,11 @@ class Relay:
         return whole
 
     def begin(self) -> None:
-        """Take the stream over: what the trial has held goes out in one write, what comes next is pushed here."""
-        plane, held = self._live.plane, b"".join(self._trial.held)
-        self._trial.held.clear()
-        now = plane.clock()
-        self._live.own("upstream_wait", now)
-        if data := self.reading.strip(held):
-            self._reply.write(data)
-            self.first_write_at, self.bytes = now, len(data)
+        """Take the stream over: what the trial has heard meanwhile goes out, what comes next is pushed here."""
+        plane, held = self._live.plane, self._trial.take_held()
+        self._live.own("upstream_wait", plane.clock())
+        self._reply.write(held)
+        self.bytes += len(held)
         self._connection = self._trial.hand_over(self.feed, self)
         if self._trial.ended is not None:
             self.on_end(*self._trial.ended)
@@ -158,9 +154,10 @@ class Relay:
         elif self.reading.is_stream:
             if self.reading.meter.overdue(now):
                 self._tell_stall(now)
+            token_at = observer.last_token_at or self._trial.attempt.sent_at or self.heard_at
             if now - max(self.heard_at, self._resumed_at) > stall.liveness:
                 self.kill(UpstreamStalled("the upstream fell silent"))
-            elif now - max(observer.last_token_at or self._trial.attempt.dialed_at, self._resumed_at) > stall.progress:
+            elif self.reading.seen and now - max(token_at, self._resumed_at) > stall.progress:
                 self.kill(UpstreamStalled("the upstream sends no more tokens", code="no_progress"))
             else:
                 self._keep_alive(now)

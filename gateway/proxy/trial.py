@@ -119,7 +119,7 @@ class Trial:
         elif observer.failure is not None and not observer.spoke:
             code = observer.failure.code
             self.fail(ErrorEvent(f"upstream {self.attempt.upstream} reported {code}", code=code), "error_event")
-        elif observer.spoke or observer.complete or full or (self.held and not self.hold):
+        elif observer.spoke or observer.complete or full or not self.reading.seen or (self.held and not self.hold):
             self._settle(None, "won", now)
 
     def on_end(self, why: str | None, now: float) -> None:
@@ -187,6 +187,13 @@ class Trial:
         if self.lifeline(stall) > now:
             return None
         return "upstream_silent" if self._heard_at + stall.liveness <= now else "no_progress"
+
+    def take_held(self) -> bytes:
+        """Return what was held, as the client gets it."""
+        assert self.reading is not None
+        held = self.reading.strip(b"".join(self.held))
+        self.held.clear()
+        return held
 
     def hand_over(self, sink: Sink, listener: Listener) -> Connection | None:
         """Give the connection's next bytes and its end to a relay. None when the response has already ended (see `ended`)."""

@@ -54,7 +54,6 @@ def note(record: StreamRecord, trial: Trial, relay: Relay) -> None:
     relay.tell_first_token()
     trial.attempt.ended_at = relay.ended_at
     record.status = trial.attempt.status
-    record.first_write_at = relay.first_write_at or record.committed_at
     record.first_event_at, record.first_token_at = observer.first_event_at, observer.first_token_at
     record.first_answer_at, record.last_token_at = observer.first_answer_at, observer.last_token_at
     record.response_id, record.served_model, record.usage = observer.response_id, observer.model, observer.usage
