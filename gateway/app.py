@@ -90,7 +90,9 @@ class Worker:
         await plane.emptied(FLUSH_SECONDS)
 
     async def close(self) -> None:
-        """Stop serving; may be called twice."""
+        """Stop serving; streams that were not drained are ended as by a drain of no length. May be called twice."""
+        if self.plane.live and not self.plane.stopping:
+            await self.drain(0.0)
         if self._pulse is not None:
             self._pulse.cancel()
         if self._runner is not None:

@@ -157,7 +157,7 @@ class Live:
         """Return the request for an upstream, as it goes on the wire: its own credentials, the client's body."""
         upstream, call = pool.config, self.call
         body = self.dialect.outgoing(call, model, self.injects_usage(pool))
-        headers = [*self.headers, *upstream.headers.items()]
+        headers = [*(said for said in self.headers if said[0].lower() not in pool.added), *upstream.headers.items()]
         if upstream.api_key is not None:
             headers += self.dialect.credential(upstream.api_key.get_secret_value()).items()
         if upstream.trace:

@@ -201,6 +201,7 @@ class Pool:
         self.host, self.prefix = url.netloc, url.path.rstrip("/")
         self.slots = Slots(upstream.max_streams)
         self.refuses_usage = False
+        self.added = frozenset(name.lower() for name in upstream.headers)
         self._clock = clock
         self._idle: dict[Connection, None] = {}  # oldest first
         self._all: set[Connection] = set()

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import httptools
@@ -19,7 +20,7 @@ from blockbuster import blockbuster_ctx
 
 from gateway.app import Worker
 from gateway.config import Config
-from gateway.core.messages import Begun, Ended, FromWorker, Moved, Stalled
+from gateway.core.messages import Begun, Ended, FromWorker
 from gateway.core.record import StreamRecord
 from gateway.sim.faults import NO_FAULTS, Always, Fault, FaultScript, Script
 from gateway.sim.plan import head
@@ -93,10 +94,6 @@ class Client(asyncio.Protocol):
     def document(self) -> Any:
         return orjson.loads(self.body)
 
-    @property
-    def over(self) -> bool:
-        return self.complete or self.ended is not None
-
     def when(self, needle: bytes) -> float:
         """Return when the body first held these bytes."""
         body = b""
@@ -120,17 +117,19 @@ class Client(asyncio.Protocol):
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            pytest.fail(f"not within {patience:g} s; so far: {self.status} {self.body[-500:]!r} complete={self.complete} ended={self.ended}")
+            pytest.fail(
+                f"not within {patience:g} s; so far: {self.status} {self.body[-500:]!r} complete={self.complete} ended={self.ended}"
+            )
         return self
 
     async def saw(self, needle: bytes) -> "Client":
         return await self.until(lambda: needle in self.body)
 
     async def finish(self, patience: float = PATIENCE) -> "Client":
-        return await self.until(lambda: self.over, patience)
+        return await self.until(lambda: self.complete or self.ended, patience)
 
     async def gone(self) -> "Client":
-        return await self.until(lambda: self.ended is not None)
+        return await self.until(lambda: self.ended)
 
     def reset(self) -> float:
         """Leave as a killed process does, and return when."""
@@ -177,10 +176,13 @@ class Book:
 
     def __init__(self) -> None:
         self.messages: list[FromWorker] = []
+        self.readers: list[Callable[[FromWorker], None]] = []
 
     def receive(self, message: FromWorker) -> None:
         msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=FromWorker)
         self.messages.append(message)
+        for reader in self.readers:
+            reader(message)
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [message for message in self.messages if type(message) is kind]
@@ -188,14 +190,6 @@ class Book:
     @property
     def records(self) -> list[StreamRecord]:
         return [message.record for message in self.of(Ended)]
-
-    @property
-    def stalls(self) -> list[Stalled]:
-        return self.of(Stalled)
-
-    @property
-    def moves(self) -> list[Moved]:
-        return self.of(Moved)
 
     def balance(self) -> None:
         """One end for each beginning; each stream's seconds are non-negative and sum to its life within a millisecond."""
@@ -242,7 +236,7 @@ class Gate:
 
     async def ask(self, headers: Mapping[str, str] | None = None, **body: Any) -> Client:
         """Send one call on a connection of its own."""
-        return (await self.client()).ask(request_bytes(headers, **body))
+        return (await self.client()).ask(Makers.request(headers, **body))
 
     async def fetch(self, headers: Mapping[str, str] | None = None, **body: Any) -> Client:
         """Send one call and wait until its answer is over."""
@@ -273,52 +267,57 @@ class Gate:
         assert not any(self.worker._link.dropped.values()), "what was told could be understood"
 
 
-def request_bytes(headers: Mapping[str, str] | None = None, path: str = "/v1/chat/completions", **body: Any) -> bytes:
-    """Return a whole call; fields of the body that are None are left out."""
-    fields = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]} | body
-    return post(orjson.dumps({name: value for name, value in fields.items() if value is not None}), path, headers)
+class Makers:
+    """The ways to write requests and answers byte for byte."""
+
+    @staticmethod
+    def request(headers: Mapping[str, str] | None = None, path: str = "/v1/chat/completions", **body: Any) -> bytes:
+        """Return a whole call; fields of the body that are None are left out."""
+        fields = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hello"}]} | body
+        return Makers.post(orjson.dumps({name: value for name, value in fields.items() if value is not None}), path, headers)
+
+    @staticmethod
+    def post(content: bytes, path: str = "/v1/chat/completions", headers: Mapping[str, str] | None = None, version: str = "1.1") -> bytes:
+        lines = [f"POST {path} HTTP/{version}", "Host: weir", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+        return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
+
+    @staticmethod
+    def chunked(*pieces: bytes | float | Step, head: bytes = SSE_HEAD) -> Script:
+        """An answer of exactly these bytes, each a chunk and a write of its own, with pauses (seconds) and other steps between."""
+        steps: list[Step] = [Send(head, "head")]
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                steps += [Send(piece, "body"), Pause(0.001)]
+            else:
+                steps.append(Pause(float(piece)) if isinstance(piece, int | float) else piece)
+        ends = pieces and not isinstance(pieces[-1], bytes | int | float)
+        return Script(tuple(framed(steps if ends else [*steps, End()])))
+
+    @staticmethod
+    def event(text: str | None = None, finish: str | None = None) -> bytes:
+        """One chat chunk: a delta with this text, with none the one that names the role."""
+        delta = {} if finish else {"role": "assistant", "content": ""} if text is None else {"content": text}
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return b"data: %b\n\n" % orjson.dumps({"id": "chatcmpl-1", "model": "said", "choices": [choice]})
 
 
-def post(content: bytes, path: str = "/v1/chat/completions", headers: Mapping[str, str] | None = None, version: str = "1.1") -> bytes:
-    lines = [f"POST {path} HTTP/{version}", "Host: weir", *(f"{name}: {value}" for name, value in (headers or {}).items())]
-    return "\r\n".join([*lines, f"Content-Length: {len(content)}", "", ""]).encode() + content
-
-
-def chunked(*pieces: bytes | float | Step, head: bytes = SSE_HEAD) -> Script:
-    """An answer of exactly these bytes, each a chunk and a write of its own, with pauses (seconds) and other steps between."""
-    steps: list[Step] = [Send(head, "head")]
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            steps += [Send(piece, "body"), Pause(0.001)]
-        else:
-            steps.append(Pause(float(piece)) if isinstance(piece, int | float) else piece)
-    ends = pieces and not isinstance(pieces[-1], bytes | int | float)
-    return Script(tuple(framed(steps if ends else [*steps, End()])))
-
-
-def event(text: str | None = None, finish: str | None = None, **more: Any) -> bytes:
-    """One chat chunk: a delta with this text, with none the one that names the role."""
-    delta = {} if finish else {"role": "assistant", "content": ""} if text is None else {"content": text}
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: %b\n\n" % orjson.dumps({"id": "chatcmpl-1", "model": "said", "choices": [choice], **more})
-
-
-def open_files() -> int:
+def open_sockets() -> int:
     """Count the sockets this process holds."""
-    kinds = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]  # noqa: PTH
+    kinds = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.exists())  # noqa: PTH115 - what it says is no path
     return sum(kind.startswith("socket:") for kind in kinds)
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[list[Any]]:
-    """Everything started in a test: closed in order, gates first, and seen to leave no task and no open file behind."""
+    """Everything started in a test: closed in order, gates first, and seen to leave no task and no socket behind."""
     started: list[Any] = []
-    files = open_files()
+    sockets = open_sockets()
     yield started
     async with contextlib.AsyncExitStack() as stack:
         for thing in started:
             stack.push_async_callback(thing.close)
-    await wait_until(lambda: open_files() <= files, "no open file is left", 5.0)
+    assert all((thing.open_streams, thing.connections) == (0, 0) for thing in started if isinstance(thing, Provider))
+    await wait_until(lambda: open_sockets() <= sockets, "no socket is left", 5.0)
     await wait_until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "no task is left", 5.0)
     gc.collect(1)
 
@@ -330,22 +329,11 @@ def provide(world: list[Any]) -> Callable[..., Any]:
     async def start(fault: Fault | FaultScript = NO_FAULTS, temper: Temper | None = None, **more: Any) -> Provider:
         script = Always(fault) if isinstance(fault, Fault) else fault
         provider = Provider(temper or msgspec.structs.replace(INSTANT, tokens=3), script, **more)
-        world.append(Watched(provider))
+        world.append(provider)
         await provider.start()
         return provider
 
     return start
-
-
-class Watched:
-    """A provider at its end: whatever happened to its streams, none is open."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-
-    async def close(self) -> None:
-        await self._provider.close()
-        assert (self._provider.open_streams, self._provider.connections) == (0, 0)
 
 
 @pytest.fixture
@@ -361,7 +349,8 @@ def gate(world: list[Any]) -> Callable[..., Any]:
         told = {name: fields | (upstreams or {}).get(name, {}) for name, fields in urls.items()}
         targets = [{"upstream": name, "priority": rank} for rank, name in enumerate(names)]
         routes = [{"name": "chat", "policy": "priority", "targets": targets} | route]
-        config = Config.model_validate({"upstreams": told, "routes": routes, "server": server or {}})
+        telemetry = {"store": {"path": "off"}, "access_log": "off"}
+        config = Config.model_validate({"upstreams": told, "routes": routes, "server": server or {}, "telemetry": telemetry})
         gate = Gate(config)
         world.append(gate)
         return await gate.start()
@@ -375,7 +364,7 @@ async def direct(world: list[Any]) -> Callable[..., Any]:
 
     async def fetch(provider: Provider, headers: Mapping[str, str] | None = None, **body: Any) -> Client:
         _, client = await asyncio.get_running_loop().create_connection(Client, provider.host, provider.port)
-        await client.ask(request_bytes(headers, **body)).finish()
+        await client.ask(Makers.request(headers, **body)).finish()
         client.transport.abort()
         return client
 
@@ -402,15 +391,5 @@ def until() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def make() -> Any:
-    """The ways to write requests and answers byte for byte."""
+def make() -> type[Makers]:
     return Makers
-
-
-class Makers:
-    request = staticmethod(request_bytes)
-    post = staticmethod(post)
-    chunked = staticmethod(chunked)
-    event = staticmethod(event)
-
-

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway.proxy.dial import FAILURES, Origin, connect_failed, dial
 from gateway.core.errors import ConnectFailed
+from gateway.proxy.dial import FAILURES, Origin, connect_failed, dial
 from gateway.sim.faults import NO_FAULTS, Always, NeverEnding
 from gateway.sim.provider import Connection, Provider
 from gateway.sim.tempers import INSTANT
@@ -25,7 +25,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate for 127.0.0.1 and provider.test, and its key, in one file."""
     folder = tmp_path_factory.mktemp("tls")
     names = "subjectAltName=IP:127.0.0.1,DNS:provider.test"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=sim"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=sim",
+    ]
     subprocess.run([*command, "-addext", names, "-keyout", folder / "key", "-out", folder / "cert"], check=True, capture_output=True)
     both = folder / "both.pem"
     both.write_bytes((folder / "cert").read_bytes() + (folder / "key").read_bytes())
@@ -41,7 +54,7 @@ async def secure(certificate: Path, world: list[Any]) -> AsyncIterator[Provider]
     provider._server = await asyncio.get_running_loop().create_server(lambda: Connection(provider), "127.0.0.1", 0, ssl=context)
     provider.host, provider.port = provider._server.sockets[0].getsockname()[:2]
     world.append(provider)
-    yield provider
+    return provider
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from gateway.sim.plan import head
 from gateway.sim.steps import End, Reset, Send, framed
 
 HEAD = Send(head(200, {"Content-Type": "text/event-stream"}))
+ERROR = Send(b'data: {"error":{"code":"overloaded","message":"secret"}}\n\n', "body")
 LAST = {
-    "error event": (Script((HEAD, *framed((Send(b'data: {"error":{"code":"overloaded","message":"secret"}}\n\n', "body"), End())))), 502, "overloaded"),
+    "error event": (Script((HEAD, *framed((ERROR, End())))), 502, "overloaded"),
     "reset": (Script((HEAD, Reset())), 502, "connection_reset"),
     "closed": (Refuse(), 502, "connection_closed"),
     "silent": (Silent(), 504, "upstream_silent"),
     "only pings": (PingStorm(every=0.02), 504, "no_progress"),
-}  # fmt: skip
+}
 OUTCOMES = {"error event": "upstream_error", "silent": "upstream_stalled", "only pings": "upstream_stalled"}
 
 

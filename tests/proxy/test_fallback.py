@@ -1,5 +1,6 @@
 """Another target, as long as the client has seen nothing: who answers, what is held until then, and what leaks (nothing)."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -103,7 +104,9 @@ async def test_a_chain_of_fallbacks(provide: Any, gate: Any) -> None:
 async def test_the_preamble_comes_with_the_token(provide: Any, gate: Any, make: Any) -> None:
     """While another target could be chosen everything before the token is held, then goes out verbatim in one write (B3)."""
     preamble = [*DOUBTFUL, make.event()]
-    first = await provide(make.chunked(*(part for piece in preamble for part in (piece, 0.05)), make.event("hi"), make.event(finish="stop"), DONE))
+    first = await provide(
+        make.chunked(*(part for piece in preamble for part in (piece, 0.05)), make.event("hi"), make.event(finish="stop"), DONE)
+    )
     weir = await gate(first, await provide(), first_token={"timeout": 5})
     client = await weir.fetch()
     assert client.body == b"".join(preamble) + make.event("hi") + make.event(finish="stop") + DONE
@@ -117,7 +120,7 @@ async def test_with_nobody_left_each_frame_goes_at_once(provide: Any, gate: Any,
     weir = await gate(await provide(make.chunked(*(part for frame in frames for part in (frame, 0.1)), DONE)))
     client = await weir.fetch()
     times = [client.when(frame) for frame in frames]
-    assert all(later - sooner > 0.05 for sooner, later in zip(times, times[1:], strict=False))
+    assert all(later - sooner > 0.05 for sooner, later in itertools.pairwise(times))
     assert [data for _, data in client.pieces[:3]] == frames[:3]
 
 

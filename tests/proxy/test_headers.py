@@ -1,5 +1,6 @@
 """What crosses the gateway in headers, each way: credentials never, identities of streams always, and nothing unbounded."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -67,6 +68,25 @@ async def test_what_an_upstream_may_see(provide: Any, gate: Any) -> None:
     await (await gate(provider)).fetch(passed)
     seen = provider.requests[0].headers
     assert {name: seen.get(name.lower()) for name in passed} == passed
+
+
+async def test_a_configured_header_replaces_the_clients(gate: Any, world: list[Any]) -> None:
+    """What routes.yaml adds is said once, in its words: two lines of one name mean whatever the reader likes."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(head(200, {"Content-Type": "application/json", "Connection": "close"}, 2) + b"{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        weir = await gate(url, upstreams={"a": {"headers": {"User-Agent": "ours", "X-Title": "weir"}}})
+        await weir.fetch({"user-agent": "theirs", "X-TITLE": "app", "X-Request-Id": "r"}, stream=False)
+    lines = asked[0].lower().split(b"\r\n")
+    assert [line for line in lines if line.startswith((b"user-agent", b"x-title", b"x-request-id"))] == [
+        *(b"x-request-id: r", b"user-agent: ours", b"x-title: weir")
+    ]
 
 
 async def test_a_header_of_any_bytes_passes_as_it_is(provide: Any, gate: Any, make: Any) -> None:
@@ -191,7 +211,12 @@ async def test_what_callers_say_is_bounded(provide: Any, gate: Any) -> None:
     """Sixteen tags of 128 characters, name and value; the rest is cut, the call goes through."""
     weir = await gate(await provide())
     many = {f"x-weir-tag-{n:02d}{'n' * 1000}": "v" * 1000 for n in range(20)}
-    more = {"x-weir-prompt-name": "p" * 4000, "x-weir-session-id": "s" * 4000, "x-stainless-retry-count": "9" * 50, "tracestate": "t" * 4000}
+    more = {
+        "x-weir-prompt-name": "p" * 4000,
+        "x-weir-session-id": "s" * 4000,
+        "x-stainless-retry-count": "9" * 50,
+        "tracestate": "t" * 4000,
+    }
     assert (await weir.fetch({**many, **more, "traceparent": f"00-{TRACE}-{PARENT}-01"})).status == 200
     record = await weir.record()
     assert len(record.tags) == MAX_TAGS
@@ -225,7 +250,9 @@ async def test_an_upstream_cannot_write_headers_of_its_own(provide: Any, gate: A
 
 async def test_an_answer_with_two_lengths(provide: Any, gate: Any) -> None:
     """Content-Length and Transfer-Encoding together are a smuggler's: the answer is refused, and we never send both (F6)."""
-    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    answer = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+    )
     weir = await gate(await provide(Script((Send(answer), Fin()))), retry={"attempts": 1})
     client = await weir.fetch(stream=False)
     assert client.status == 502

@@ -114,15 +114,24 @@ async def test_a_chunked_call(provide: Any, gate: Any, make: Any) -> None:
     ],
     ids=["bad chunks", "bad gzip", "two lengths"],
 )
-async def test_a_body_that_cannot_be_read(provide: Any, gate: Any, rest: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """A broken body is its sender's mistake: a 4xx, no upstream, no complaint of ours (F6)."""
+async def test_a_body_that_cannot_be_read(provide: Any, gate: Any, rest: bytes) -> None:
+    """A broken body is its sender's mistake: a 4xx, no upstream, no complaint in our log (F1 F6)."""
     provider = await provide()
     weir = await gate(provider)
-    client = (await weir.client()).ask(b"POST /v1/chat/completions HTTP/1.1\r\nHost: w\r\n" + rest)
+    client = (await weir.client()).ask(b"POST /v1/chat/completions HTTP/1.1\r\nHost: w\r\nAuthorization: Bearer canary\r\n" + rest)
     await client.finish()
     assert 400 <= client.status < 500
     assert provider.total == 0
     assert {record.outcome for record in weir.book.records} <= {"rejected"}
+
+
+async def test_a_key_in_a_broken_head_stays_out_of_the_log(provide: Any, gate: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A head that is no HTTP is refused without a word of it in the log (F1)."""
+    weir = await gate(await provide())
+    caplog.set_level("DEBUG")
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: w\r\nAuthorization: Bearer canary\x00\r\nContent-Length: 0\r\n\r\n"
+    assert (await (await weir.client()).ask(head).finish()).status == 400
+    assert "canary" not in caplog.text
 
 
 async def test_paths_and_methods(provide: Any, gate: Any) -> None:
