@@ -13,7 +13,7 @@ TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 .PHONY: help run test test-extra test-all check model run-model bench bench-docs clean
 
 help:
-	@echo 'make run        the demo: simulated providers, the gateway, traffic, the console'
+	@echo 'make run        the demo: simulated providers, the gateway, traffic'
 	@echo 'make test       lint, types, layers and the tests (about two minutes)'
 	@echo 'make test-all   the same and the slow tests, with a real model'
 	@echo 'make model      build a real llama.cpp server and a small model into .model/ (needs gcc, g++, cmake)'
