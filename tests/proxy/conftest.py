@@ -20,7 +20,7 @@ from blockbuster import blockbuster_ctx
 
 from gateway.app import Worker
 from gateway.config import Config
-from gateway.core.messages import Begun, Ended, FromWorker
+from gateway.core.messages import Begun, Ended, FromWorker, TargetState
 from gateway.core.record import StreamRecord
 from gateway.sim.faults import NO_FAULTS, Always, Fault, FaultScript, Script
 from gateway.sim.plan import head
@@ -247,11 +247,15 @@ class Gate:
         await wait_until(lambda: len(self.book.records) >= number, "the record ends")
         return self.book.records[number - 1]
 
+    def targets(self) -> list[TargetState]:
+        """Return what the worker holds of its targets now."""
+        return self.plane.health.snapshot(self.plane.clock())
+
     def in_flight(self) -> int:
         """Every count of something under way: live streams, watched ones, tickets, slots."""
-        now, plane = self.plane.clock(), self.plane
+        plane = self.plane
         slots = sum(pool.config.max_streams - pool.slots._free for pool in plane.pools.values())
-        tickets = sum(target.in_flight for target in plane.health.snapshot(now))
+        tickets = sum(target.in_flight for target in self.targets())
         return len(plane.live) + len(plane.watch.watched) + tickets + slots
 
     async def close(self) -> None:

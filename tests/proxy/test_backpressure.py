@@ -75,7 +75,7 @@ async def test_a_client_that_never_reads_is_dropped(provide: Any, gate: Any, mak
     await client.gone()
     assert (record.outcome, record.error, client.complete) == ("client_stalled", "write_timeout", False)
     assert record.seconds["client_blocked"] > 0.3
-    assert weir.plane.health.snapshot(0.0)[0].last_error is None
+    assert weir.targets()[0].last_error is None
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])

@@ -73,7 +73,7 @@ async def refused(gate: Any, url: str, **upstream: Any) -> tuple[str, str]:
     error = client.document["error"]
     assert (client.status, error["type"], client.headers["x-weir-attempts"]) == (502, "upstream_error", "1")
     assert (record.outcome, record.error, record.attempts[0].outcome) == ("upstream_error", error["code"], "connect_error")
-    assert (record.attempts[0].sent_at, weir.plane.health.snapshot(0.0)[0].last_error) == (None, error["code"])
+    assert (record.attempts[0].sent_at, weir.targets()[0].last_error) == (None, error["code"])
     return error["code"], error["message"]
 
 

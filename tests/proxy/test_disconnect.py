@@ -35,7 +35,7 @@ async def left(weir: Any, provider: Any, client: Any, until: Any, leave: str = "
     assert record.ended_at - at < WITHIN
     await until(lambda: weir.in_flight() == 0)
     assert len(weir.book.records) == 1
-    assert {state.last_error for state in weir.plane.health.snapshot(0.0)} <= {None}
+    assert {state.last_error for state in weir.targets()} <= {None}
     return record
 
 
@@ -139,7 +139,7 @@ async def test_fifty_aborts_blame_nobody(provide: Any, gate: Any, until: Any) ->
         await until(lambda number=number: provider.total > number)
         client.reset()
         await weir.record(number + 1)
-    [state] = weir.plane.health.snapshot(weir.plane.clock())
+    [state] = weir.targets()
     assert (state.breaker, state.last_error, state.ttft) == ("closed", None, None)
 
 

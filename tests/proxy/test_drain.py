@@ -48,7 +48,7 @@ async def test_streams_that_do_not_end_are_ended(provide: Any, gate: Any, until:
         assert (client.body.endswith(LAST), client.complete, DONE in client.body) == (True, True, False)
     assert {(record.outcome, record.error, record.status) for record in weir.book.records} == {("shutdown", "server_shutdown", 200)}
     await until(lambda: {request.closed_by for request in provider.requests} == {"peer"})
-    assert weir.plane.health.snapshot(0.0)[0].last_error is None
+    assert weir.targets()[0].last_error is None
 
 
 PHASES = {

@@ -103,6 +103,6 @@ async def test_a_client_may_leave_while_we_wait(provide: Any, gate: Any, until: 
     provider = await provide(Status(429, retry_after=4))
     weir = await gate(provider)
     client = await weir.ask()
-    await until(lambda: any(state.last_error for state in weir.plane.health.snapshot(0.0)))
+    await until(lambda: any(state.last_error for state in weir.targets()))
     client.reset()
     assert ((await weir.record()).outcome, provider.total) == ("client_disconnect", 1)

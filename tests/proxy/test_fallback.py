@@ -35,7 +35,7 @@ async def test_a_target_that_only_pings_is_left(provide: Any, gate: Any, direct:
     assert (slow.outcome, slow.error, slow.why, won.outcome, won.why) == ("slow", "slow_first_token", "first", "won", "fallback")
     assert (record.fallback_reason, record.winner, record.outcome) == ("slow_first_token", 1, "completed")
     assert weir.plane.health.estimate(("a", "m"), weir.plane.clock()) >= 0.29  # a censored sample, not a lost one
-    assert weir.plane.health.snapshot(weir.plane.clock())[0].last_error is None
+    assert weir.targets()[0].last_error is None
 
 
 @pytest.mark.parametrize("fault", [Silent(), SlowFirstToken(delay=30, role_first=False)], ids=["no headers", "headers only"])
@@ -74,7 +74,7 @@ async def test_a_target_that_fails_before_its_first_token(provide: Any, gate: An
     assert client.body.count(b'"role"') == 1
     assert [attempt.outcome for attempt in record.attempts] == [outcome, "won"]
     assert (record.attempts[0].error, record.fallback_reason, record.outcome) == (error, error, "completed")
-    assert weir.plane.health.snapshot(weir.plane.clock())[0].last_error == error
+    assert weir.targets()[0].last_error == error
 
 
 async def test_a_refused_connection(provide: Any, gate: Any, unused_tcp_port: int) -> None:
@@ -168,7 +168,7 @@ async def test_what_another_target_would_refuse_too(provide: Any, gate: Any, sta
     weir = await gate(first, other)
     client = await weir.fetch()
     assert (client.status, client.body, other.total) == (status, b'{"error":{"message":"Look  again"}}', 0)
-    [state] = weir.plane.health.snapshot(weir.plane.clock())
+    [state] = weir.targets()
     assert (state.last_error is None) == (status not in {401, 403})
 
 

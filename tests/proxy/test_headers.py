@@ -99,7 +99,7 @@ async def test_a_header_of_any_bytes_passes_as_it_is(provide: Any, gate: Any, ma
         client = await (await weir.client()).ask(opening + content).finish()
         assert client.status == 200
         assert provider.requests[-1].headers["user-agent"].encode("latin-1") == odd
-    assert weir.plane.health.snapshot(0.0)[0].last_error is None
+    assert weir.targets()[0].last_error is None
 
 
 async def test_what_a_client_may_see(provide: Any, gate: Any) -> None:

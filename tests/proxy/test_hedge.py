@@ -23,7 +23,7 @@ async def test_the_first_token_wins(provide: Any, gate: Any, direct: Any, until:
     await until(lambda: first.requests[0].closed_by == "peer")
     assert [(a.why, a.outcome, a.error) for a in record.attempts] == [("first", "hedge_lost", None), ("hedge", "won", None)]
     assert (record.hedged, record.outcome, record.fallback_reason) == (True, "completed", "slow_first_token")
-    assert weir.plane.health.snapshot(weir.plane.clock())[0].last_error is None
+    assert weir.targets()[0].last_error is None
 
 
 async def test_the_slow_one_may_still_win(provide: Any, gate: Any, until: Any) -> None:

@@ -40,7 +40,7 @@ async def test_a_stale_connection_is_replaced_once(provide: Any, gate: Any, unti
     record = await weir.record(2)
     assert (client.status, client.body.endswith(b"[DONE]\n\n"), connections(provider)) == (200, True, [1, 1, 2])
     assert (record.outcome, len(record.attempts), record.attempts[0].outcome) == ("completed", 1, "won")
-    assert weir.plane.health.snapshot(0.0)[0].last_error is None
+    assert weir.targets()[0].last_error is None
 
 
 async def test_a_new_connection_that_closes_is_no_stale_one(provide: Any, gate: Any) -> None:
@@ -134,4 +134,4 @@ async def test_waiting_in_our_queue_is_no_failure_of_the_upstream(provide: Any, 
     clients = await asyncio.gather(*(weir.fetch() for _ in range(4)))
     assert {client.status for client in clients} == {200}
     assert {record.outcome for record in weir.book.records} == {"completed"}
-    assert weir.plane.health.snapshot(0.0)[0].last_error is None
+    assert weir.targets()[0].last_error is None

@@ -26,7 +26,7 @@ async def test_silence_ends_by_liveness(provide: Any, gate: Any, until: Any) -> 
     assert (client.complete, b"[DONE]" in client.body) == (True, False)
     assert (record.outcome, record.error, record.attempts[0].outcome) == ("upstream_stalled", "upstream_silent", "stalled")
     assert 0.6 <= record.ended_at - record.last_token_at < 1.3
-    assert weir.plane.health.snapshot(0.0)[0].last_error == "upstream_silent"
+    assert weir.targets()[0].last_error == "upstream_silent"
 
 
 async def test_pings_end_by_progress(provide: Any, gate: Any, until: Any) -> None:

@@ -124,7 +124,7 @@ async def test_an_error_in_a_good_stream(provide: Any, gate: Any, direct: Any, t
     weir = await gate(await provide(fault), usage="leave")
     client = await weir.fetch()
     record = await weir.record()
-    [state] = weir.plane.health.snapshot(weir.plane.clock())
+    [state] = weir.targets()
     assert client.body == (await direct(await provide(fault))).body
     assert (record.outcome, record.error, record.status) == ("upstream_error", "overloaded_error", 200)
     assert (record.attempts[0].outcome, state.last_error) == ("error_event", "overloaded_error")
