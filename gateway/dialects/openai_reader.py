@@ -84,6 +84,7 @@ class NamedChunk(Chunk, gc=False):
 
 _CHUNK = msgspec.json.Decoder(Chunk)
 _NAMED = msgspec.json.Decoder(NamedChunk)
+_DONE = (Terminated(),)
 _WORD = 2**63
 
 
@@ -99,6 +100,8 @@ class ChunkReader:
 
     def events(self, frame: sse.Frame) -> Sequence[Event]:
         """Return what a frame says; raises as `dialects.base.Reader.events` does."""
+        if frame.data == b"[DONE]":
+            return _DONE
         try:
             chunk = _CHUNK.decode(frame.data) if self._named else _NAMED.decode(frame.data)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -163,7 +166,7 @@ class ChunkReader:
         if not data:
             return _error_field(frame.raw)
         if data.startswith(b"[DONE]"):
-            return [Terminated()]
+            return _DONE
         found = _untyped(data)
         if isinstance(found, list) and found:
             found = found[0]  # Gemini's OpenAI surface wraps its error in a list

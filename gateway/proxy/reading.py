@@ -87,7 +87,7 @@ class Reading:
 
     def strip(self, data: bytes) -> bytes:
         """Take out the usage frame that only our asking has caused; anything doubtful stays in."""
-        if not (self.strips and self.seen):
+        if not (self.strips and self.seen and self._dialect.usage_mark in data):
             return data
         parser = self._dialect.parser()
         frames = parser.feed(data)

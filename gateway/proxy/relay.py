@@ -33,16 +33,22 @@ class Relay:
         self.ended_at: float | None = None
         self.killed: GatewayError | None = None
 
-    def feed(self, chunk: bytes, now: float) -> None:
+    def feed(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:
         """Pass on every whole event that has come, then look at it; a client that falls behind makes us stop reading."""
         self.heard_at = now
-        whole = chunk if self._aligned and chunk.endswith(self._ending) else self._align(chunk)
-        if not whole:
+        if self._aligned and chunk.endswith(self._ending):
+            whole = chunk
+        elif whole := self._align(chunk):
+            framed = None
+        else:
             return
-        data = self.reading.strip(whole) if self._strips and self._mark in whole else whole
+        if self._strips and self._mark in whole:
+            data, framed = self.reading.strip(whole), None
+        else:
+            data = whole
         client = self._client
         if data and not client.is_closing():
-            client.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+            client.write((framed or b"%x\r\n%b\r\n" % (len(data), data)) if self._chunked else data)
             self.bytes += len(data)
             if client.get_write_buffer_size() > HIGH_WATER and self._clogged is None:
                 self._pause(now)

@@ -95,7 +95,7 @@ class Trial:
         if head.status < 400 and not self.reading.is_stream:
             self._settle(None, "won", now)
 
-    def listen(self, chunk: bytes, now: float) -> None:
+    def listen(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:  # noqa: ARG002 - what is held is framed anew
         """The sink of a trial: observe and hold, until it is clear what this answer is."""
         assert self.reading is not None
         self._heard_at = now

@@ -16,7 +16,14 @@ MAX_HEAD = 64 * 1024
 IDLE_SECONDS = 15.0
 """Shorter than the keep-alive of common servers (uvicorn 5 s and gunicorn 2 s excepted: those end as one retried stale connection)."""
 
-Sink = Callable[[bytes, float], None]
+WHOLE_CHUNKS = {len(line) + size + 2: line for size in range(1, 2048) if (line := b"%x\r\n" % size)}
+"""By the length of a read that is one HTTP chunk and nothing else: the line it then begins with."""
+
+
+class Sink(Protocol):
+    """Takes a body, read by read. `framed` is the same bytes as one HTTP chunk, where that is how they came."""
+
+    def __call__(self, chunk: bytes, now: float, framed: bytes | None = None) -> None: ...
 
 
 class Head(Struct, frozen=True):
@@ -38,7 +45,7 @@ class _Nobody:
 
     def on_head(self, head: Head, now: float) -> None: ...
     def on_end(self, why: str | None, now: float) -> None: ...
-    def sink(self, chunk: bytes, now: float) -> None: ...
+    def sink(self, chunk: bytes, now: float, framed: bytes | None = None) -> None: ...
 
 
 NOBODY = _Nobody()
@@ -63,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._head: dict[str, str] = {}
         self._head_size = 0
-        self._ended = self._kept_alive = self._until_close = False
+        self._ended = self._kept_alive = self._until_close = self._between_chunks = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
@@ -72,7 +79,8 @@ class Connection(asyncio.Protocol):
         """Send one request; its response goes to `sink` and `listener` from now on."""
         assert self.transport is not None
         self.sink, self.listener = sink, listener
-        self.busy, self._now, self._ended, self._until_close = True, 0.0, False, False
+        self.busy, self._now = True, 0.0
+        self._ended = self._until_close = self._between_chunks = False
         self._head_size = 0
         self.transport.writelines(request)
 
@@ -81,11 +89,15 @@ class Connection(asyncio.Protocol):
         if not self.busy:
             self.abort()  # a word nobody asked for: this connection cannot be trusted with the next request
             return
+        if self._between_chunks and (line := WHOLE_CHUNKS.get(len(data))) and data.startswith(line) and data.endswith(b"\r\n"):
+            self.sink(data[len(line) : -2], now, data)  # nearly every token: there is nothing to parse
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
             self._finish("bad_response", now)
             return
+        self._between_chunks = self._between_chunks and data.endswith(b"\r\n")  # else a size line has begun
         if body := self._body:
             chunk = body[0] if len(body) == 1 else b"".join(body)
             body.clear()
@@ -106,6 +118,12 @@ class Connection(asyncio.Protocol):
             return
         self._until_close = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
         self.listener.on_head(Head(status, headers), self._now)
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:
