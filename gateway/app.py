@@ -78,7 +78,7 @@ class Worker:
 
     def live(self) -> list[Begun]:
         """Every stream that lives now, for a recorder that has just been born."""
-        return [Begun(live.record) for live in self.plane.live.values()]
+        return [Begun(live.record, live.state) for live in self.plane.live.values()]
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls; let streams run on for `seconds`, then end each in its dialect's own words."""

@@ -13,9 +13,11 @@ class Hello(Struct, frozen=True, tag=True):
 
 
 class Begun(Struct, frozen=True, tag=True):
-    """A stream was routed: its record so far, so that a worker's death can still be told as the end of each of its streams."""
+    """A stream's first target is being asked: its record so far, so that a worker's death can still be told as the end of each of its
+    streams, and the state it is in."""
 
     record: StreamRecord
+    state: State = "queue"
 
 
 class Moved(Struct, frozen=True, tag=True):

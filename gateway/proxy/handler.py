@@ -116,7 +116,7 @@ async def commit(live: Live, trial: Trial) -> int:
 async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None:
     """End the client's answer as what it was: whole, or in an error that its dialect can tell."""
     if failure is None:
-        await live.reply.close()
+        await live.reply.close(relay.tail)
     elif relay.reading.is_stream:
         relay.end_with(live.dialect.error_event(failure))
         live.reply.hang_up_after()

@@ -96,6 +96,7 @@ class Live:
 
     __slots__ = (
         "_last_sign",
+        "_told",
         "call",
         "dialect",
         "headers",
@@ -121,16 +122,16 @@ class Live:
         self.state: State = "queue"
         self.stop: Callable[[GatewayError], None] | None = None
         self.stopped: GatewayError | None = None
+        self._told = False
         self._last_sign = record.received_at
         self.task = asyncio.current_task()
 
     def begin(self, call: Call, route: Route, headers: list[tuple[str, str]]) -> None:
-        """The call is known and routed, `headers` is what an upstream may see of it: from here on the recorder shows it as live."""
+        """The call is known and routed, `headers` is what an upstream may see of it: from here on it is live."""
         self.call, self.route, self.headers = call, route, headers
         self.plane.live[self.record.stream_id] = self
         self.plane.retries[route.name].called(self.plane.clock())
         self.plane.hedges[route.name].called(self.plane.clock())
-        self.plane.tell(Begun(self.record))
 
     def injects_usage(self, pool: Pool) -> bool:
         """Is a usage frame from this upstream there for us alone?"""
@@ -179,8 +180,10 @@ class Live:
         return blame(end - start, self.pauses.within(start, end), self.plane.lag.within(start, end))
 
     def move(self, state: State, upstream: str, now: float) -> None:
+        """Say where the stream is now; the first word of a stream tells its record along, once its request is on its way."""
         self.state = state
-        self.plane.tell(Moved(self.record.stream_id, state, upstream, now))
+        self.plane.tell(Moved(self.record.stream_id, state, upstream, now) if self._told else Begun(self.record, state))
+        self._told = True
 
     def end_early(self, why: GatewayError) -> None:
         """End this stream from our side, in whatever phase it is: the client is told, the outcome is `why`'s."""

@@ -9,6 +9,9 @@ from gateway.proxy.reply import HIGH_WATER
 from gateway.proxy.trial import Trial
 from gateway.proxy.upstream import Connection, Head
 
+FEW = 4096
+"""Bytes of an answer that may wait, for one turn of the loop, until it is clear how the answer ends."""
+
 
 class Relay:
     """The sink of a stream that is committed to one upstream.
@@ -29,6 +32,7 @@ class Relay:
         self._strips, self._mark = self.reading.strips, live.dialect.usage_mark
         self.heard_at = self._resumed_at = self._progress_at = live.plane.clock()
         self.bytes, self._unsent = sent, 0
+        self.tail = b""
         self.why: str | None = None
         self.ended_at: float | None = None
         self.killed: GatewayError | None = None
@@ -78,13 +82,17 @@ class Relay:
     def on_head(self, head: Head, now: float) -> None:
         """An exchange has one head, and the trial has read it."""
 
-    def on_end(self, why: str | None, now: float) -> None:
-        """The upstream has ended; `why` is None when its HTTP message was whole."""
+    def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:
+        """The upstream has ended; `why` is None when its HTTP message was whole. A few last words wait for ours: one packet."""
         if not self.ended:
             self.why, self.ended_at = why, now
-            tail = self.reading.conclude(why is None, now)
-            self._reply.write(tail)
-            self.bytes += len(tail)
+            if whole := self.reading.cut(last) if last else b"":
+                self.reading.observe(whole, now)
+            self.tail = self.reading.strip(whole) + self.reading.conclude(why is None, now)
+            self.bytes += len(self.tail)
+            if len(self.tail) > FEW:
+                self._reply.write(self.tail)
+                self.tail = b""
             if not self._done.done():
                 self._done.set_result(None)
 
@@ -110,7 +118,7 @@ class Relay:
 
     def end_with(self, event: bytes) -> None:
         """Say a last word of our own, between events even when one was left open."""
-        self._reply.write(b"\n\n" + event if self.reading.inside else event)
+        self._reply.write(self.tail + b"\n\n" + event if self.reading.inside else self.tail + event)
 
     def close(self) -> None:
         """Leave the watch, and an upstream that still speaks; may be called twice."""

@@ -109,10 +109,10 @@ class Reply:
         if self._writer is not None:
             await self._writer.drain()
 
-    async def close(self) -> None:
-        """End the body properly."""
+    async def close(self, last: bytes = b"") -> None:
+        """End the body properly, with its `last` bytes."""
         if self._response is not None:
-            await self._response.write_eof()
+            await self._response.write_eof(last)
 
     def break_off(self) -> None:
         """End the body visibly unfinished: the connection goes without its last chunk or missing bytes of its stated length."""

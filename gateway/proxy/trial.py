@@ -106,7 +106,7 @@ class Trial:
             self.reading.observe(whole, now)
         if not self.settled:
             self._judge(now)
-        if self._held_bytes > HOLD_BYTES and self._connection is not None:
+        if self._held_bytes > HOLD_BYTES and self._connection is not None and self.ended is None:
             self._connection.pause()  # whoever takes over resumes it
 
     def _judge(self, now: float) -> None:
@@ -122,8 +122,10 @@ class Trial:
         elif observer.spoke or observer.complete or full or not self.reading.seen or (self.held and not self.hold):
             self._settle(None, "won", now)
 
-    def on_end(self, why: str | None, now: float) -> None:
+    def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:
         self.ended = (why, now)
+        if last:
+            self.listen(last, now)
         if self.settled:
             return
         if why == "stale":

@@ -34,17 +34,20 @@ class Head(Struct, frozen=True):
 
 
 class Listener(Protocol):
-    """Who is told what frames an exchange: its head, and its end. `why` is None for a whole body, else a code of what broke."""
+    """Who is told what frames an exchange: its head, and its end.
+
+    `why` is None for a whole body, else a code of what broke; `last` is what of the body came in the same read as the end.
+    """
 
     def on_head(self, head: Head, now: float) -> None: ...
-    def on_end(self, why: str | None, now: float) -> None: ...
+    def on_end(self, why: str | None, now: float, last: bytes = b"") -> None: ...
 
 
 class _Nobody:
     """Listens to a connection that carries no exchange."""
 
     def on_head(self, head: Head, now: float) -> None: ...
-    def on_end(self, why: str | None, now: float) -> None: ...
+    def on_end(self, why: str | None, now: float, last: bytes = b"") -> None: ...
     def sink(self, chunk: bytes, now: float, framed: bytes | None = None) -> None: ...
 
 
@@ -98,12 +101,14 @@ class Connection(asyncio.Protocol):
             self._finish("bad_response", now)
             return
         self._between_chunks = self._between_chunks and data.endswith(b"\r\n")  # else a size line has begun
+        chunk = b""
         if body := self._body:
             chunk = body[0] if len(body) == 1 else b"".join(body)
             body.clear()
-            self.sink(chunk, now)
         if self._ended:
-            self._finish(None, now)
+            self._finish(None, now, chunk)
+        elif chunk:
+            self.sink(chunk, now)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value)
@@ -143,14 +148,14 @@ class Connection(asyncio.Protocol):
             return "connection_reset"
         return None if self._until_close else "connection_closed"
 
-    def _finish(self, why: str | None, now: float) -> None:
+    def _finish(self, why: str | None, now: float, last: bytes = b"") -> None:
         listener, self.listener, self.sink, self.busy = self.listener, NOBODY, NOBODY.sink, False
         if why is None and self._ended and self._kept_alive:
             self.resume()  # its last read may have been one too many for somebody
             self._pool.keep(self, now)
         else:
             self.abort()
-        listener.on_end(why, now)
+        listener.on_end(why, now, last)
 
     def pause(self) -> None:
         if self.transport is not None and not self.transport.is_closing():

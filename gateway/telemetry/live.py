@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 from gateway.core.messages import Moved, Pulse, Stalled, TargetState
 from gateway.core.owners import Blame
-from gateway.core.record import StreamRecord
+from gateway.core.record import State, StreamRecord
 
 MOST_LIVE = 50_000
 SILENT = 5.0
@@ -85,13 +85,14 @@ class Live:
             worker.heard_at = now
             worker.last_said = max(worker.last_said, min(at, now))
 
-    def begun(self, slot: int, record: StreamRecord) -> LiveStream | None:
+    def begun(self, slot: int, record: StreamRecord, state: State) -> LiveStream | None:
         """Add a stream, or confirm one; returns the oldest one if it had to go for it."""
         if known := self.streams.get(record.stream_id):
             known.record, known.confirmed = record, True
             return None
-        state = "streaming" if record.first_token_at is not None else "first_token" if record.attempts else "queue"
-        self.streams[record.stream_id] = LiveStream(record, slot, state, record.upstream, record.received_at)
+        asked = record.served
+        since = record.received_at if asked is None else asked.sent_at or asked.dialed_at
+        self.streams[record.stream_id] = LiveStream(record, slot, state, record.upstream, since)
         return self.streams.pop(next(iter(self.streams))) if len(self.streams) > MOST_LIVE else None
 
     def moved(self, message: Moved) -> None:

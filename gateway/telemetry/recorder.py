@@ -166,7 +166,7 @@ class Recorder:
 
     def _begun(self, message: Begun, slot: int) -> None:
         self.live.heard(slot, message.record.received_at, time.monotonic())
-        if message.record.stream_id not in self._told and self.live.begun(slot, message.record) is not None:
+        if message.record.stream_id not in self._told and self.live.begun(slot, message.record, message.state) is not None:
             self.lose("live", 1)
 
     def _moved(self, message: Moved, slot: int) -> None:

@@ -31,7 +31,8 @@ class Ear:
     def on_head(self, head: Head, now: float) -> None:  # noqa: ARG002 - the shape of a listener
         self.head = head
 
-    def on_end(self, why: str | None, now: float) -> None:  # noqa: ARG002 - the shape of a listener
+    def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:  # noqa: ARG002 - the shape of a listener
+        self.body += last
         self.ends.append(why)
 
     def sink(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:  # noqa: ARG002 - the shape of a sink

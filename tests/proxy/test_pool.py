@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.messages import Begun, Moved
+from gateway.core.messages import Begun
 from gateway.sim.faults import InOrder, Refuse, Script, Stall
 from gateway.sim.plan import head
 from gateway.sim.steps import Fin, Send
@@ -102,7 +102,7 @@ async def test_streams_queue_at_a_full_upstream(provide: Any, gate: Any, until: 
     first = await (await weir.ask()).saw(b"content")
     second = await weir.ask()
     await until(lambda: len(weir.plane.live) == 2)
-    assert "queue" in [move.state for move in weir.book.of(Moved)]
+    assert "queue" in [begun.state for begun in weir.book.of(Begun)]
     await first.finish()
     await second.finish()
     record = await weir.record(2)
