@@ -180,7 +180,7 @@ class Live:
         return blame(end - start, self.pauses.within(start, end), self.plane.lag.within(start, end))
 
     def move(self, state: State, upstream: str, now: float) -> None:
-        """Say where the stream is now; the first word of a stream tells its record along, once its request is on its way."""
+        """Say where the stream is now; the first word tells its record along, once the first target is being asked."""
         self.state = state
         self.plane.tell(Moved(self.record.stream_id, state, upstream, now) if self._told else Begun(self.record, state))
         self._told = True

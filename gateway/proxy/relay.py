@@ -10,7 +10,7 @@ from gateway.proxy.trial import Trial
 from gateway.proxy.upstream import Connection, Head
 
 FEW = 4096
-"""Bytes of an answer that may wait, for one turn of the loop, until it is clear how the answer ends."""
+"""Bytes at the end of an answer that may wait for the turn of the loop in which it is ended, or for a clogged client to catch up."""
 
 
 class Relay:
