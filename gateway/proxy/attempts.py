@@ -51,7 +51,7 @@ class Race:
             while True:
                 trial = await self._next_settled()
                 if trial is None:
-                    await self._overdue()
+                    self._overdue()
                 elif trial.failure is None or await self._lost(trial, trial.failure):
                     return self._won(trial)
         except BaseException:
@@ -117,7 +117,7 @@ class Race:
     def _more_targets(self) -> bool:
         return bool(self._order) and self._launched < self._route.retry.attempts
 
-    async def _overdue(self) -> None:
+    def _overdue(self) -> None:
         now = self._plane.clock()
         for trial in tuple(self._racing):
             if code := trial.dead(self._route.stall, now):
@@ -125,7 +125,7 @@ class Race:
         if self._may_leave_slow() and now >= self._racing[-1].deadline:
             self._leave_slow(self._racing[-1], now)
         if (keepalive := self._live.keepalive_due()) is not None and now >= keepalive:
-            await self._live.keep_waiting(now)
+            self._live.keep_waiting(now)
 
     def _leave_slow(self, trial: Trial, now: float) -> None:
         """The newest trial has missed the first-token deadline: drop it and move on, or race it against the next target."""

@@ -79,7 +79,7 @@ class Handler:
     async def _relay(self, live: Live, trial: Trial) -> None:
         """Commit to the trial that spoke, and pass its answer on until it ends."""
         live.own("gateway", self._plane.clock())
-        relay = Relay(live, trial, sent=await commit(live, trial))
+        relay = Relay(live, trial, sent=commit(live, trial))
         try:
             relay.begin()
             await relay.finished()
@@ -90,7 +90,7 @@ class Handler:
         await finish(live, relay, failure)
 
 
-async def commit(live: Live, trial: Trial) -> int:
+def commit(live: Live, trial: Trial) -> int:
     """Send status, headers and what was held, and say how many bytes that was: from here on no other target can be chosen."""
     record, reply, head, now = live.record, live.reply, trial.head, live.plane.clock()
     assert head is not None
@@ -106,10 +106,10 @@ async def commit(live: Live, trial: Trial) -> int:
     first = trial.take_held()
     headers = {**returned(head.headers), **answer_headers(record), "Server-Timing": server_timing(record, live.ledger.seconds["queue"])}
     if trial.reading.is_stream:
-        await reply.open(head.status, {**headers, **STREAM_HEADERS}, first=first)
+        reply.open(head.status, {**headers, **STREAM_HEADERS}, first=first)
     else:
         length = head.headers.get("content-length", "")
-        await reply.open(head.status, headers, int(length) if length.isascii() and length.isdigit() else None, first)
+        reply.open(head.status, headers, int(length) if length.isascii() and length.isdigit() else None, first)
     return len(first)
 
 

@@ -146,10 +146,10 @@ class Live:
         keepalive = self.plane.config.server.keepalive
         return self._last_sign + keepalive if keepalive and self.call.stream and self.dialect.keepalive else None
 
-    async def keep_waiting(self, now: float) -> None:
+    def keep_waiting(self, now: float) -> None:
         """Open the answer early, and say that we are alive. Another target may still be chosen; a status can no longer be."""
         if not self.reply.opened:
-            await self.reply.open(200, {"Content-Type": "text/event-stream", **STREAM_HEADERS, **answer_headers(self.record)})
+            self.reply.open(200, {"Content-Type": "text/event-stream", **STREAM_HEADERS, **answer_headers(self.record)})
         self.reply.write(self.dialect.keepalive)
         self._last_sign = now
         self.count("keepalive")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from gateway.core.call import Call
 from gateway.dialects.base import Dialect
 from gateway.proxy.plane import Live
 from gateway.proxy.upstream import Head, Pool
@@ -13,33 +14,34 @@ Look = Callable[[bytes, float], None]
 
 
 class Reading:
-    """One response under observation.
+    """One response under observation; made while it is waited for, so that nothing is left to build when it comes.
 
     `is_stream` tells an event stream from a whole document; `strips` that usage was asked for on our account, so that the frame
     which brings it is not the client's. A response in an encoding that we cannot read is passed on unseen.
     """
 
-    __slots__ = ("_dialect", "_mutations", "cut", "cutter", "ending", "is_stream", "meter", "observer", "seen", "strips")
+    __slots__ = ("_dialect", "_misses", "_mutations", "cut", "cutter", "ending", "is_stream", "meter", "observer", "seen", "strips")
 
-    def __init__(self, live: Live, is_stream: bool, seen: bool, strips: bool) -> None:
+    def __init__(self, live: Live, pool: Pool) -> None:
         self._dialect: Dialect = live.dialect
-        self._mutations = live.record.mutations
-        self.is_stream, self.seen, self.strips = is_stream, seen, strips
+        self._mutations, self._misses = live.record.mutations, live.record.parser_errors
+        self.is_stream, self.seen, self.strips = live.call.stream, True, live.call.stream and live.injects_usage(pool)
         self.meter = CadenceMeter(live.route.stall.threshold, live.plane.gap_bounds, live.blame)
         self.observer: Observer | DocumentObserver
-        self.observer = Observer(live.dialect, live.call, self.meter) if is_stream else DocumentObserver(live.dialect, live.call)
+        self.observer = Observer(live.dialect, live.call, self.meter) if self.is_stream else DocumentObserver(live.dialect, live.call)
         self.cutter = live.dialect.cutter()
-        self.cut = self.cutter.push if is_stream else _whole
-        self.ending = live.dialect.ending if is_stream else b""
+        self.cut = self.cutter.push if self.is_stream else _whole
+        self.ending = live.dialect.ending if self.is_stream else b""
 
-    @classmethod
-    def of(cls, live: Live, pool: Pool, head: Head) -> "Reading":
-        """Decide by a response's head how it can be read."""
+    def begin(self, call: Call, head: Head) -> None:
+        """Decide by a response's head how it can be read: it may be another thing than the one that was asked for."""
         identity = head.headers.get("content-encoding", "identity").lower() in {"", "identity"}
-        is_stream = live.call.stream and identity and head.status < 400 and head.headers.get("content-type", "").lower().startswith(SSE)
         if not identity:
-            live.record.parser_errors["unparsed_encoding"] = 1
-        return cls(live, is_stream, seen=identity and head.status < 400, strips=is_stream and live.injects_usage(pool))
+            self._misses["unparsed_encoding"] = 1
+        self.seen = identity and head.status < 400
+        if self.is_stream and not (self.seen and head.headers.get("content-type", "").lower().startswith(SSE)):
+            self.is_stream = self.strips = False
+            self.observer, self.cut, self.ending = DocumentObserver(self._dialect, call), _whole, b""
 
     @property
     def aligned(self) -> bool:

@@ -5,15 +5,19 @@ import fcntl
 import struct
 import termios
 from collections.abc import Mapping
+from http import HTTPStatus
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.helpers import rfc822_formatted_time
 
 SERVER = "weir"
 HIGH_WATER = 64 * 1024
 """Bytes that may wait for a client in our own buffer before its upstream is paused."""
 STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 """Tells every hop behind us (nginx, CDNs) to pass each event on at once."""
+BODILESS = frozenset({204, 205, 304})
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class _Gone(asyncio.Transport):
@@ -29,25 +33,39 @@ class _Gone(asyncio.Transport):
 GONE = _Gone()
 
 
-class _Together(web.StreamResponse):
-    """Leaves its headers to the first write, so that they and the first token are one packet: one wake-up less for everybody."""
+class _Sent(web.StreamResponse):
+    """What aiohttp gets to finish with when the answer went out without it: it only says whether the connection is kept."""
 
-    _send_headers_immediately = False
+    def __init__(self, status: int, kept: bool) -> None:
+        super().__init__(status=status)
+        self._kept = kept
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._kept
+
+    def force_close(self) -> None:
+        self._kept = False
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:  # noqa: ARG002 - aiohttp's signature
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Everything has been written."""
 
 
 class Reply:
     """One response to one client.
 
-    aiohttp parses the request and writes the head; between `open` and `close` the body goes straight to the transport, framed
+    aiohttp parses the request and keeps the connection; a relayed answer goes straight to the transport, head and body, framed
     here. A body of stated length is sent bare, any other in chunks, or until close to a client of HTTP/1.0.
     """
 
-    __slots__ = ("_request", "_response", "_writer", "chunked", "status", "transport")
+    __slots__ = ("_request", "_response", "chunked", "status", "transport")
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
-        self._writer: AbstractStreamWriter | None = None
         self.chunked = False
         self.status: int | None = None
         self.transport = request.transport or GONE
@@ -66,23 +84,33 @@ class Reply:
         """The response for aiohttp to finish with; one that was never opened means the client left before its answer."""
         return self._response or web.Response(status=499)
 
-    async def open(self, status: int, headers: Mapping[str, str], length: int | None = None, first: bytes = b"") -> None:
-        """Send the status line, headers and `first` bytes of the body; from here on the answer can only be continued or broken off."""
-        response = _Together(status=status, headers={"Server": SERVER, **headers})
-        if length is not None:
-            response.content_length = length
-        self._response, self.status = response, status
-        writer = await response.prepare(self._request)
-        assert writer is not None
-        self._writer = writer
-        self.chunked = length is None and self._request.version >= HttpVersion11
-        if not self.gone:
-            self.transport.set_write_buffer_limits(high=HIGH_WATER)
-        if 0 < len(first) < HIGH_WATER // 4:
-            await writer.write(first)
+    def open(self, status: int, headers: Mapping[str, str], length: int | None = None, first: bytes = b"") -> None:
+        """Send the status line, headers and `first` bytes of the body, in one packet if they are few.
+
+        From here on the answer can only be continued or broken off. Header values must be free of control characters.
+        """
+        version, kept = self._request.version, self._request.keep_alive
+        lines = [f"HTTP/1.{version.minor} {status} {PHRASES.get(status, '')}", f"Server: {SERVER}", f"Date: {rfc822_formatted_time()}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        if status in BODILESS:
+            pass
+        elif length is not None:
+            lines.append(f"Content-Length: {length}")
+        elif version >= HttpVersion11:
+            self.chunked = True
+            lines.append("Transfer-Encoding: chunked")
         else:
-            writer.send_headers()
-            self.write(first)
+            kept = False
+        if not kept:
+            lines.append("Connection: close")
+        elif version == HttpVersion10:
+            lines.append("Connection: keep-alive")
+        self._response, self.status = _Sent(status, kept), status
+        if self.gone:
+            return
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+        self.transport.write(head + self._framed(first) if first else head)
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         """Send a whole small response."""
@@ -95,7 +123,10 @@ class Reply:
     def write(self, data: bytes) -> None:
         """Write bytes of the body now; to a client that has left, nothing happens."""
         if data and not self.gone:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+            self.transport.write(self._framed(data))
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def unsent(self) -> int:
         """Return how many bytes the client has not taken yet: in our buffer, and in the kernel's (SIOCOUTQ, see tcp(7))."""
@@ -106,13 +137,15 @@ class Reply:
 
     async def drained(self) -> None:
         """Wait until the client has taken enough; raises ConnectionError when it has left."""
-        if self._writer is not None:
-            await self._writer.drain()
+        await self._request.writer.drain()
 
     async def close(self, last: bytes = b"") -> None:
-        """End the body properly, with its `last` bytes."""
-        if self._response is not None:
-            await self._response.write_eof(last)
+        """End the body properly, with its `last` bytes, and wait until the client has taken enough of it."""
+        if self.opened and not self.gone:
+            end = self._framed(last) if last else b""
+            if end := end + b"0\r\n\r\n" if self.chunked else end:
+                self.transport.write(end)
+            await self.drained()
 
     def break_off(self) -> None:
         """End the body visibly unfinished: the connection goes without its last chunk or missing bytes of its stated length."""

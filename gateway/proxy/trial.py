@@ -85,13 +85,15 @@ class Trial:
         now = self._heard_at = self.live.plane.clock()
         self.attempt.sent_at = now
         connection.start(self.live.request_for(self.pool, self.target.model), self.listen, self)
+        self.reading = Reading(self.live, self.pool)
         self.live.move("first_token", self.attempt.upstream, now)
         self._enter("upstream_wait")
 
     def on_head(self, head: Head, now: float) -> None:
         self.head, self._heard_at = head, now
         self.attempt.status, self.attempt.headers_at = head.status, now
-        self.reading = Reading.of(self.live, self.pool, head)
+        assert self.reading is not None
+        self.reading.begin(self.live.call, head)
         if head.status < 400 and not self.reading.is_stream:
             self._settle(None, "won", now)
 

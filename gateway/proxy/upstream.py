@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
         self._head_size += len(name) + len(value)
         if self._head_size > MAX_HEAD:
             raise httptools.HttpParserError("head too large")
-        self._head[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._head[name.decode("latin-1").lower()] = value.decode("utf-8", "surrogateescape")
 
     def on_headers_complete(self) -> None:
         headers, self._head = self._head, {}

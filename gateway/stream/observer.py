@@ -145,7 +145,7 @@ class Observer(Observation):
                 break
             try:
                 events = self._events(frame)
-                if len(frames) == 1 and self._learned < MAX_LEARNED:
+                if len(frames) == 1 and self.spoke and self._learned < MAX_LEARNED:  # the first token is not kept waiting
                     self._learn(frame, events)
             except msgspec.DecodeError as error:
                 self._unread(error)
