@@ -20,6 +20,33 @@ class Relay:
     silence now and then, and `finished` waits for the end.
     """
 
+    __slots__ = (
+        "_aligned",
+        "_chunked",
+        "_client",
+        "_clogged",
+        "_connection",
+        "_done",
+        "_ending",
+        "_live",
+        "_mark",
+        "_observe",
+        "_progress_at",
+        "_reply",
+        "_resumed_at",
+        "_strips",
+        "_told",
+        "_trial",
+        "_unsent",
+        "bytes",
+        "ended_at",
+        "heard_at",
+        "killed",
+        "reading",
+        "tail",
+        "why",
+    )
+
     def __init__(self, live: Live, trial: Trial, sent: int) -> None:
         assert trial.reading is not None
         self._live, self._trial, self._reply, self.reading = live, trial, live.reply, trial.reading

@@ -36,8 +36,7 @@ GONE = _Gone()
 class _Sent(web.StreamResponse):
     """What aiohttp gets to finish with when the answer went out without it: it only says whether the connection is kept."""
 
-    def __init__(self, status: int, kept: bool) -> None:
-        super().__init__(status=status)
+    def __init__(self, kept: bool) -> None:  # the head that aiohttp's would build has been sent
         self._kept = kept
 
     @property
@@ -105,7 +104,7 @@ class Reply:
             lines.append("Connection: close")
         elif version == HttpVersion10:
             lines.append("Connection: keep-alive")
-        self._response, self.status = _Sent(status, kept), status
+        self._response, self.status = _Sent(kept), status
         if self.gone:
             return
         self.transport.set_write_buffer_limits(high=HIGH_WATER)

@@ -61,6 +61,27 @@ class Connection(asyncio.Protocol):
     stale (a kept-alive connection that ended before it returned a byte: safe to try once more on a new one).
     """
 
+    __slots__ = (
+        "_between_chunks",
+        "_body",
+        "_clock",
+        "_ended",
+        "_head",
+        "_head_size",
+        "_kept_alive",
+        "_now",
+        "_parser",
+        "_pool",
+        "_until_close",
+        "busy",
+        "idle_since",
+        "listener",
+        "on_body",
+        "reused",
+        "sink",
+        "transport",
+    )
+
     def __init__(self, pool: "Pool", clock: Callable[[], float]) -> None:
         self._pool, self._clock = pool, clock
         self.transport: asyncio.Transport | None = None
