@@ -26,7 +26,7 @@ Why = Literal["first", "fallback", "hedge", "retry", "resume"]
 State = Literal["queue", "connect", "first_token", "streaming", "stalled", "draining"]
 
 
-class Attempt(Struct, kw_only=True, omit_defaults=True):
+class Attempt(Struct, kw_only=True):
     """One try at one target. Times are monotonic seconds; None is "never happened"."""
 
     upstream: str
@@ -55,7 +55,7 @@ class Stall(Struct, frozen=True):
     chunk: int
 
 
-class Cadence(Struct, kw_only=True, omit_defaults=True):
+class Cadence(Struct, kw_only=True):
     """How steadily a stream spoke.
 
     `chunks` counts token-bearing events, `arrivals` the reads that brought them; gaps lie between arrivals, since that is what
@@ -76,7 +76,7 @@ class Cadence(Struct, kw_only=True, omit_defaults=True):
     burst: bool = False
 
 
-class StreamRecord(Struct, kw_only=True, omit_defaults=True):
+class StreamRecord(Struct, kw_only=True):
     """Everything Weir knows about one stream.
 
     Times are monotonic seconds, stamped at the upstream read; `received_unix` ties them to the wall clock (see `unix_ns`).
