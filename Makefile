@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LINT := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy --strict gateway && $(BIN)/lint-imports
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test test-extra test-all check model run-model bench bench-docs clean
+.PHONY: help run test conformance test-extra test-all check model run-model bench bench-docs clean
 
 help:
 	@echo 'make run        the demo: simulated providers, the gateway, traffic'
 	@echo 'make test       lint, types, layers and the tests (about two minutes)'
-	@echo 'make test-all   the same and the slow tests, with a real model'
+	@echo 'make conformance the official SDKs of Python and Node through Weir (about two minutes)'
+	@echo 'make test-all   all of these and the slow tests, with a real model'
 	@echo 'make model      build a real llama.cpp server and a small model into .model/ (needs gcc, g++, cmake)'
 	@echo 'make run-model  that server behind Weir'
 	@echo 'make bench      added latency, CPU and memory beside nginx and a plain relay'
@@ -26,13 +27,18 @@ run: .venv/installed
 	@exec $(BIN)/weir demo
 
 test: .venv/installed-dev
-	$(LINT) && $(TEST) -m "not slow and not model"
+	$(LINT) && $(TEST) -m "not slow and not model and not conformance"
+
+# The official SDKs of Python and Node, every client dialect against every target dialect; needs nothing that pip and npm do not bring.
+conformance: .conformance/installed
+	WEIR_CONFORMANCE=1 $(TEST) -m conformance tests/conformance
 
 # Without a slow or model test pytest answers 5, "nothing collected", which is no failure here. One process: these measure.
 test-extra: .venv/installed-dev model
 	$(BIN)/python -m pytest -m "slow or model" || [ $$? -eq 5 ]
 
 test-all: test
+	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory test-extra
 
 check: .venv/installed-dev
@@ -55,7 +61,7 @@ bench-docs: .venv/installed
 	rm docs/benchmarks.new
 
 clean:
-	rm -rf .venv .model build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv .model .conformance build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find gateway tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml
@@ -68,4 +74,12 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+# Node comes from PyPI, its packages from npm by the lock file; they stand outside of tests/, where they would be taken for tests.
+.conformance/installed: .venv/installed-dev tests/conformance/node/package-lock.json
+	$(PIP) install --editable '.[dev,conformance]'
+	mkdir -p .conformance
+	cp tests/conformance/node/package.json tests/conformance/node/package-lock.json .conformance/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm ci --prefix .conformance --silent --no-audit --no-fund --ignore-scripts
 	@touch $@

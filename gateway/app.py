@@ -7,18 +7,22 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 
 import uvloop
-from aiohttp import web
-from aiohttp.http import HttpProcessingError
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from gateway.config import Config
-from gateway.core.errors import GatewayError, Rejected, Stopped
+from gateway.core.errors import Stopped
 from gateway.core.messages import Begun, Pulse
 from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
-from gateway.proxy.handler import JSON, Handler
+from gateway.proxy.doors import JSON, Doors, Params, Serve
+from gateway.proxy.handler import Handler
 from gateway.proxy.plane import Plane
+from gateway.proxy.realtime import PATH, Realtime
 from gateway.telemetry.link import Link, SocketLink
 
 log = logging.getLogger("weir.worker")
@@ -28,6 +32,10 @@ FLUSH_SECONDS = 2.0
 BACKLOG = 4096
 GC_THRESHOLD = 20_000
 """Young objects before a collection: a stream makes a few hundred and frees them itself, so Python's 700 would only cost (7 % of CPU)."""
+
+
+MARKS = {"anthropic": ("anthropic-version",), "gemini": ("x-goog-api-key", "x-goog-api-client")}
+"""Headers by which clients of a dialect are known on a path that several share."""
 
 
 class SendersFault(logging.Filter):
@@ -49,21 +57,37 @@ class Worker:
     def __init__(self, config: Config, link: Link) -> None:
         self.config, self._link = config, link
         self.plane = Plane(config, link.send)
-        self._runner: web.AppRunner | None = None
+        self._runner: web.ServerRunner | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._swept = 0.0
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
-        app = application(self.plane)
         http_log.addFilter(SENDERS_FAULT)
-        self._runner = web.AppRunner(
-            app, access_log=None, logger=http_log, handler_cancellation=True, keepalive_timeout=75, shutdown_timeout=1
+        server = web.Server(
+            data_plane(self.plane),
+            request_factory=self._request,
+            handler_cancellation=True,
+            access_log=None,
+            logger=http_log,
+            keepalive_timeout=75,
         )
+        self._runner = web.ServerRunner(server, shutdown_timeout=1)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
         self.plane.start()
         self._beat()
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: web.RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> web.BaseRequest:
+        limit = self.config.server.max_body
+        return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=limit)
 
     def _beat(self) -> None:
         """Tell the recorder, once a second, that this worker is alive and what it thinks of its targets."""
@@ -100,45 +124,52 @@ class Worker:
         self.plane.close()
 
 
-def application(plane: Plane) -> web.Application:
-    """Return the data plane's HTTP application: every endpoint of every dialect, the list of models, and worker health."""
-    app = web.Application(client_max_size=plane.config.server.max_body)
+def data_plane(plane: Plane) -> Doors:
+    """Return the doors of the data plane: every endpoint of every dialect, its lists of models, and worker health."""
+    doors = Doors(DIALECTS)
+    lists: dict[str, list[Dialect]] = {}
     for dialect in DIALECTS.values():
         for endpoint in dialect.endpoints:
-            handler = Handler(plane, dialect, endpoint)
-            app.router.add_route(endpoint.method, endpoint.path, handler.__call__)  # aiohttp wants a coroutine function
+            doors.add(endpoint.method, endpoint.path, Handler(plane, dialect, endpoint))
+        for path, answer in dialect.facts.items():
+            doors.add("GET", path, fact(answer))
+        for path in dialect.models_paths:
+            lists.setdefault(path, []).append(dialect)
     started = int(time.time())  # noqa: TID251  the model list wants a date of creation
-    openai = DIALECTS["openai"]
+    for path, speakers in lists.items():
+        doors.add("GET", path, models(plane, speakers, started))
 
-    async def models(_: web.Request) -> web.Response:
-        return web.Response(body=openai.models_document(plane.config.model_names(), started), headers=JSON)
+    doors.add("GET", PATH, Realtime(plane))
 
-    async def livez(_: web.Request) -> web.Response:
+    async def livez(_: web.BaseRequest, __: Params) -> web.Response:
         return web.json_response({"status": "alive"})
 
-    async def readyz(_: web.Request) -> web.Response:
+    async def readyz(_: web.BaseRequest, __: Params) -> web.Response:
         return web.json_response({"status": "draining" if plane.stopping else "ready"}, status=503 if plane.stopping else 200)
 
-    app.router.add_get("/v1/models", models)
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_route("*", "/{path:.*}", unknown_path(openai))
-    return app
+    doors.add("GET", "/livez", livez)
+    doors.add("GET", "/readyz", readyz)
+    return doors
 
 
-def unknown_path(dialect: Dialect) -> "web.Handler":  # type: ignore[name-defined]
-    """Return a handler that says, in words an SDK can show, that there is nothing here."""
-    known = {endpoint.path: endpoint.method for endpoint in dialect.endpoints}
+def fact(answer: bytes) -> Serve:
+    """Return what always answers the same."""
 
-    async def handle(request: web.Request) -> web.Response:
-        error: GatewayError = Rejected(f"there is no {request.path[:200]} here", code="not_found", status=404)
-        headers = JSON
-        if method := known.get(request.path):
-            error = Rejected(f"{request.path} takes {method}", code="method_not_allowed", status=405)
-            headers = {**JSON, "Allow": method}
-        return web.Response(status=error.status, body=dialect.error_body(error), headers=headers)
+    async def serve(_: web.BaseRequest, __: Params) -> web.Response:
+        return web.Response(body=answer, headers=JSON)
 
-    return handle
+    return serve
+
+
+def models(plane: Plane, dialects: Sequence[Dialect], started: int) -> Serve:
+    """Return what lists the models at a path; where dialects share it, a client is known by what it always sends."""
+
+    async def serve(request: web.BaseRequest, _: Params) -> web.Response:
+        known = (dialect for dialect in dialects if any(mark in request.headers for mark in MARKS.get(dialect.name, ())))
+        dialect = next(known, dialects[0])
+        return web.Response(body=dialect.models_document(plane.config.model_names(), started), headers=JSON)
+
+    return serve
 
 
 def run_worker(config: Config, listener: socket.socket, link_socket: socket.socket) -> None:

@@ -155,7 +155,11 @@ def demo(minutes: float | None, port: int, admin_port: int) -> None:
     "-c", "--scenario", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Providers, tempers and faults as YAML."
 )
 def sim(scenario: Path | None) -> None:
-    """Serve simulated providers, one on port 9001 unless a scenario says otherwise. Ctrl-C ends it."""
+    """Serve simulated providers, one on port 9001 unless a scenario says otherwise. Ctrl-C ends it.
+
+    Each speaks every dialect on its one port, told apart by the path: openai and openai-responses at http://HOST:PORT/v1; anthropic,
+    gemini, bedrock, ollama and azure at http://HOST:PORT.
+    """
     import uvloop
 
     from gateway.sim.scenario import DEFAULT, ScenarioError, load_scenario, run_scenario

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
@@ -88,6 +88,37 @@ class Admin(Part):
         return host
 
 
+PROVIDERS: Mapping[DialectName, str] = {
+    "openai": "openai",
+    "openai-responses": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gcp.gemini",
+    "bedrock": "aws.bedrock",
+    "ollama": "ollama",
+    "azure": "azure.ai.openai",
+}
+"""`gen_ai.provider.name` by dialect, as the semantic conventions have it where they do."""
+
+
+class Aws(Part):
+    """Credentials that sign calls to AWS (Signature Version 4); without keys, those of AWS's own default chain."""
+
+    region: Annotated[Text | None, EmptyIsNone] = None
+    """Region to sign for; left out, the one in the host name."""
+    access_key_id: Secret = None
+    """Access key, with `secret_access_key`."""
+    secret_access_key: Secret = None
+    """Its secret."""
+    session_token: Secret = None
+    """Token of temporary keys."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Aws":
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise PydanticCustomError("half", "access_key_id and secret_access_key go together")
+        return self
+
+
 class Upstream(Part):
     """A server that speaks for a model."""
 
@@ -99,8 +130,12 @@ class Upstream(Part):
     """Where it is, as that provider's own SDK takes it."""
     api_key: Secret = None
     """Its credential: text, `${VAR}`, `${VAR:-default}` or `file:/path`."""
-    provider: Name = "openai"
-    """`gen_ai.provider.name` in telemetry."""
+    provider: Name = Field(default="", validate_default=True)
+    """`gen_ai.provider.name` in telemetry; left out, the dialect's."""
+    api_version: Annotated[Text | None, EmptyIsNone] = None
+    """`api-version` asked of an `azure` upstream by calls that name none."""
+    aws: Aws | None = None
+    """Signs calls to a `bedrock` upstream; without it, `api_key` is sent if there is one."""
     headers: dict[AddedHeaderName, HeaderValue] = Field(default_factory=dict, repr=False)
     """Added to every call."""
     max_streams: int = Field(default=200, ge=1)
@@ -111,6 +146,20 @@ class Upstream(Part):
     """Send `traceparent` upstream."""
     tls_ca: Annotated[CaFile | None, EmptyIsNone] = None
     """PEM file with certificate authorities trusted besides the system's."""
+
+    @field_validator("provider", mode="before")
+    @classmethod
+    def _by_dialect(cls, value: object, info: ValidationInfo) -> object:
+        return value or PROVIDERS.get(info.data.get("dialect", "openai"), "openai")
+
+    @model_validator(mode="after")
+    def _of_its_dialect(self) -> "Upstream":
+        for key, dialect in (("api_version", "azure"), ("aws", "bedrock")):
+            if getattr(self, key) is not None and self.dialect != dialect:
+                raise PydanticCustomError("foreign", "`{key}` is for upstreams of dialect {dialect}", {"key": key, "dialect": dialect})
+        if self.aws is not None and self.api_key is not None:
+            raise PydanticCustomError("both", "`api_key` and `aws` are two ways to say who you are; take one")
+        return self
 
     @field_validator("name", mode="before")
     @classmethod

@@ -11,8 +11,7 @@ from gateway.config.base import Part
 from gateway.config.matching import glob
 from gateway.config.values import Duration, EmptyIsNone, Name, Objective, Percentage, Percentile, Text, choice, only
 
-PLANNED_DIALECTS = ("openai-responses", "anthropic", "gemini", "bedrock", "ollama", "azure")
-DialectName = Annotated[Literal["openai"], choice(*PLANNED_DIALECTS)]
+DialectName = Literal["openai", "openai-responses", "anthropic", "gemini", "bedrock", "ollama", "azure"]
 Policy = Literal["least-latency", "priority", "weighted", "round-robin"]
 Cause = Literal["connect", "status_429", "status_5xx", "slow_first_token", "error_event"]
 CAUSES: frozenset[Cause] = frozenset({"connect", "status_429", "status_5xx", "slow_first_token", "error_event"})

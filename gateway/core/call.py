@@ -4,14 +4,14 @@ from typing import Literal
 
 from msgspec import Struct
 
-Operation = Literal["chat", "text_completion", "embeddings"]
+Operation = Literal["chat", "text_completion", "embeddings", "count_tokens", "realtime"]
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """One request of one client, read but never rewritten.
+    """One request of one client, read but never rewritten; or what a translation made of it for a target of another dialect.
 
-    `path` is relative to an upstream's `base_url` ("/chat/completions"); `body` is byte for byte what the client sent;
-    `include_usage` is what the client itself said about a usage frame: None when it said nothing.
+    `path` is relative to an upstream's `base_url` ("/chat/completions") and may carry a query; `body` is byte for byte what the client
+    sent; `include_usage` is what the client itself said about a usage frame: None when it said nothing, or has nothing to say.
     """
 
     dialect: str

@@ -8,6 +8,9 @@ Kind = Literal["text", "reasoning", "refusal", "arguments", "audio"]
 ANSWER_KINDS = frozenset({"text", "refusal", "arguments", "audio"})
 """Kinds that a user can see or an agent can act on; reasoning is generated, but it is not yet an answer."""
 
+Meaning = Literal["stop", "length", "tools", "filtered", "other"]
+"""Why an answer ended, in no provider's words: it was done, cut at a limit, waits for tool results, was withheld, or something else."""
+
 
 class Started(Struct, frozen=True, gc=False):
     """The upstream has accepted the call and named its answer; not a token."""
@@ -43,9 +46,10 @@ class Usage(Struct, frozen=True, gc=False):
 
 
 class Finished(Struct, frozen=True, gc=False):
-    """One choice has ended, with the provider's own word for why ("stop", "length", "tool_calls")."""
+    """One choice has ended: the provider's own word for why ("stop", "MAX_TOKENS", "end_turn"), and what that means to everybody."""
 
     reason: str
+    meaning: Meaning = "stop"
 
 
 class Failed(Struct, frozen=True, gc=False):

@@ -76,6 +76,48 @@ class Cadence(Struct, kw_only=True):
     burst: bool = False
 
 
+class Waits(Struct, kw_only=True):
+    """How long answers of one session kept their listener waiting, in seconds: the first one, typical, longest.
+
+    `bins` is [(upper bound, count)] over all of them, only bins that hold something; `total` is their sum.
+    """
+
+    first: float | None = None
+    p50: float | None = None
+    max: float | None = None
+    total: float = 0.0
+    bins: list[tuple[float, int]] = field(default_factory=list)
+
+
+class Voice(Struct, kw_only=True):
+    """What a realtime session said and heard; all times are seconds.
+
+    `first_token` and `first_audio` wait from the moment an answer was asked for (`response.create`, or the end of the user's speech).
+    `audio_in` and `audio_out` are seconds of sound. An underrun is a moment at which everything delivered of an answer had been played
+    and more was to come. Token counts are those parts of the usage that were audio. `closed_by` is who ended the session, `close_code`
+    the WebSocket code it said, None when its connection was lost.
+    """
+
+    responses: int = 0
+    first_token: Waits = field(default_factory=Waits)
+    first_audio: Waits = field(default_factory=Waits)
+    audio_in: float = 0.0
+    audio_out: float = 0.0
+    underruns: int = 0
+    underrun_time: float = 0.0
+    interruptions: int = 0
+    errors: int = 0
+    last_error: str | None = None
+    audio_input: int | None = None
+    audio_cached: int | None = None
+    audio_output: int | None = None
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    closed_by: Literal["client", "upstream", "gateway"] | None = None
+    close_code: int | None = None
+
+
 class StreamRecord(Struct, kw_only=True):
     """Everything Weir knows about one stream.
 
@@ -133,6 +175,7 @@ class StreamRecord(Struct, kw_only=True):
     usage: Usage | None = None
     bytes: int = 0
     cadence: Cadence = field(default_factory=Cadence)
+    voice: Voice | None = None
     mutations: dict[str, int] = field(default_factory=dict)
     parser_errors: dict[str, int] = field(default_factory=dict)
 

@@ -5,9 +5,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from gateway.config import Target
-from gateway.core.errors import GatewayError, NoTarget, SlowFirstToken, UpstreamStalled
+from gateway.core.errors import GatewayError, NoTarget, Rejected, SlowFirstToken, UpstreamStalled
 from gateway.core.owners import Owner
 from gateway.core.record import Why
+from gateway.proxy.errand import Errand, Errands
 from gateway.proxy.plane import Live
 from gateway.proxy.trial import Trial
 from gateway.routing.policy import deadline
@@ -34,10 +35,12 @@ class Race:
     def __init__(self, live: Live, order: Sequence[Target]) -> None:
         self._live, self._plane, self._route = live, live.plane, live.route
         self._order = deque(order)
+        self._errands = Errands(live)
         self._racing: list[Trial] = []
         self._settled: deque[Trial] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._launched = 0
+        self._refusal: Rejected | None = None
 
     async def winner(self) -> Trial:
         """Return the trial whose answer the client gets: one that spoke, or an upstream's own error that nobody could better.
@@ -45,9 +48,10 @@ class Race:
         Raises the last failure as a GatewayError when there is no answer to pass on.
         """
         try:
-            if not self._order:
-                raise NoTarget(f"route {self._route.name} has no target")
-            self._launch("first")
+            await self._errands.prepare(self._order)
+            if (errand := self._next()) is None:
+                raise self._refusal or NoTarget(f"route {self._route.name} has no target")
+            self._launch("first", errand)
             while True:
                 trial = await self._next_settled()
                 if trial is None:
@@ -58,8 +62,19 @@ class Race:
             self._drop_all("cancelled")
             raise
 
-    def _launch(self, why: Why) -> None:
-        trial = Trial(self._live, self._order.popleft(), why, self._on_news)
+    def _next(self) -> Errand | None:
+        """Return the errand for the next target; those that cannot be told this call leave the order. None when no target is left."""
+        while self._order:
+            target = self._order[0]
+            try:
+                return self._errands.make(target)
+            except Rejected as refusal:
+                self._refusal = self._refusal or refusal
+                self._order.popleft()
+        return None
+
+    def _launch(self, why: Why, errand: Errand) -> None:
+        trial = Trial(self._live, self._order.popleft(), errand, why, self._on_news)
         self._racing.append(trial)
         self._launched += 1
         now = self._plane.clock()
@@ -130,12 +145,14 @@ class Race:
     def _leave_slow(self, trial: Trial, now: float) -> None:
         """The newest trial has missed the first-token deadline: drop it and move on, or race it against the next target."""
         trial.overdue = True
-        if self._route.first_token.on_slow == "fallback":
+        if (errand := self._next()) is None:
+            self._rehold()  # it was the last one after all
+        elif self._route.first_token.on_slow == "fallback":
             trial.ticket.slow(now - trial.attempt.dialed_at, now)
             trial.fail(SlowFirstToken(f"upstream {trial.attempt.upstream} sent no token in time"), "slow")
         elif self._plane.hedges[self._route.name].allow(now):
             self._live.record.fallback_reason = self._live.record.fallback_reason or "slow_first_token"
-            self._launch("hedge")
+            self._launch("hedge", errand)
 
     async def _lost(self, trial: Trial, failure: GatewayError) -> bool:
         """A trial failed: go on without it, or say that its answer is the client's."""
@@ -145,21 +162,25 @@ class Race:
             self._rehold()
             return False
         if trial.without_usage:
-            trial.close()
             self._order.appendleft(trial.target)
-            self._launch("retry")
-            return False
+            return not self._turned(trial, "retry")
         retryable = self._retryable(trial, failure)
-        if retryable and self._more_targets():
+        if retryable and self._more_targets() and self._turned(trial, "fallback"):
             self._live.record.fallback_reason = self._live.record.fallback_reason or failure.code
-            trial.close()
-            self._launch("fallback")
             return False
         if retryable and await self._back_off(failure, trial):
-            self._launch("retry")
-            return False
-        if trial.head is None:
+            return not self._turned(trial, "retry")
+        if trial.head is None or trial.errand.translated:
+            trial.close()
             raise failure
+        return True
+
+    def _turned(self, failed: Trial, why: Why) -> bool:
+        """Leave a trial that failed for the next target; False when there is none that can be told this call."""
+        if (errand := self._next()) is None:
+            return False
+        failed.close()
+        self._launch(why, errand)
         return True
 
     def _retryable(self, trial: Trial, failure: GatewayError) -> bool:

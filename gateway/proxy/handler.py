@@ -11,9 +11,10 @@ from gateway.config import Route, Target
 from gateway.core.call import Call
 from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown, Stopped, UpstreamError
 from gateway.core.record import StreamRecord
-from gateway.dialects.base import Dialect, Endpoint
+from gateway.dialects.base import Asked, Dialect, Endpoint
 from gateway.proxy.attempts import Race
-from gateway.proxy.headers import answer_headers, forwarded, returned, server_timing, tags, told, trace_context
+from gateway.proxy.doors import JSON, Params
+from gateway.proxy.headers import answer_headers, forwarded, left_out, returned, server_timing, still_true, tags, told, trace_context
 from gateway.proxy.plane import Live, Plane
 from gateway.proxy.relay import Relay
 from gateway.proxy.reply import STREAM_HEADERS, Reply
@@ -22,7 +23,8 @@ from gateway.proxy.verdict import client_left, note, verdict
 from gateway.routing.policy import plan
 
 log = logging.getLogger("weir.proxy")
-JSON = {"Content-Type": "application/json"}
+
+NOTHING = Asked()
 
 
 class Handler:
@@ -31,12 +33,12 @@ class Handler:
     def __init__(self, plane: Plane, dialect: Dialect, endpoint: Endpoint) -> None:
         self._plane, self._dialect, self._endpoint = plane, dialect, endpoint
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def __call__(self, request: web.BaseRequest, params: Params) -> web.StreamResponse:
         """Carry one call. The record opens guilty, and whatever happens below, it is settled once."""
         reply = Reply(request)
         live = Live(self._plane, open_record(request, self._plane.pid, self._plane.clock()), reply, self._dialect)
         try:
-            await self._carry(request, live)
+            await self._carry(request, params, live)
         except GatewayError as error:
             await refuse(live, error)
         except asyncio.CancelledError:
@@ -53,13 +55,13 @@ class Handler:
             live.settle(self._plane.clock())
         return reply.response
 
-    async def _carry(self, request: web.Request, live: Live) -> None:
+    async def _carry(self, request: web.BaseRequest, params: Params, live: Live) -> None:
         plane, record = self._plane, live.record
         if plane.stopping:
             raise ShuttingDown("the gateway is shutting down")
         body = await read_body(request)
         live.own("gateway", plane.clock())
-        call = self._dialect.parse_call(self._endpoint, body)
+        call = self._dialect.parse_call(self._endpoint, body, asked(request, params))
         route = plane.route_for(call.model, self._dialect.name, request.headers)
         describe(record, call, route)
         if route is None:
@@ -95,22 +97,39 @@ def commit(live: Live, trial: Trial) -> int:
     record, reply, head, now = live.record, live.reply, trial.head, live.plane.clock()
     assert head is not None
     assert trial.reading is not None
+    streams = trial.reading.is_stream or (trial.errand.translated and live.call.stream)
     record.committed_at = record.first_write_at = now
     record.first_byte_at = trial.attempt.headers_at
     record.first_token_at = trial.reading.observer.first_token_at
     if reply.opened:  # a keepalive has promised an event stream: whatever else came can only be told as an error in it
-        if not trial.reading.is_stream:
+        if not streams:
             raise trial.failure or UpstreamError(f"upstream {record.upstream} answered with no stream", code="not_a_stream")
-        live.reply.write(first := trial.take_held())
+        live.reply.write(first := held(trial))
         return len(first)
-    first = trial.take_held()
-    headers = {**returned(head.headers), **answer_headers(record), "Server-Timing": server_timing(record, live.ledger.seconds["queue"])}
-    if trial.reading.is_stream:
-        reply.open(head.status, {**headers, **STREAM_HEADERS}, first=first)
+    first = held(trial)
+    headers = {**answer_headers(record), "Server-Timing": server_timing(record, live.ledger.seconds["queue"])}
+    if trial.errand.translated:
+        live.count("translated")
+        for _ in trial.errand.dropped:
+            live.count("member_dropped")
+        media_type = live.framing.media_type if streams else "application/json"
+        headers = {**still_true(head.headers), "Content-Type": media_type, **headers, **left_out(trial.errand.dropped)}
+        length = None if streams else len(first)
     else:
-        length = head.headers.get("content-length", "")
-        reply.open(head.status, headers, int(length) if length.isascii() and length.isdigit() else None, first)
+        headers = {**returned(head.headers), **headers}
+        stated = "" if trial.reading.is_stream else head.headers.get("content-length", "")
+        length = int(stated) if stated.isascii() and stated.isdigit() else None
+    reply.open(head.status, {**headers, **STREAM_HEADERS} if streams else headers, length, first)
     return len(first)
+
+
+def held(trial: Trial) -> bytes:
+    """Return what a trial has held back, as the client gets it; raises what a translation of it has died of."""
+    first = trial.take_held()
+    assert trial.reading is not None
+    if trial.reading.broken is not None:
+        raise trial.reading.broken
+    return first
 
 
 async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None:
@@ -118,7 +137,7 @@ async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None
     if failure is None:
         await live.reply.close(relay.tail)
     elif relay.reading.is_stream:
-        relay.end_with(live.dialect.error_event(failure))
+        relay.end_with(failure)
         live.reply.hang_up_after()
         await live.reply.close()
     else:
@@ -132,7 +151,7 @@ async def refuse(live: Live, error: GatewayError) -> None:
     if reply.gone:
         return
     if reply.opened:
-        reply.write(live.dialect.error_event(error))
+        reply.write(live.dialect.error_event(error, live.call, begun=False))
         reply.hang_up_after()
         await reply.close()
         return
@@ -151,7 +170,13 @@ def heed_retry_after(plane: Plane, first: Target, model: str, now: float) -> Non
         raise NoTarget("every target of this route has asked for a pause", code="rate_limited", status=429, retry_after=wait)
 
 
-async def read_body(request: web.Request) -> bytes:
+def asked(request: web.BaseRequest, params: Params) -> Asked:
+    """Return what the request line said beside the door."""
+    query = dict(request.query.items()) if request.query_string else {}  # of a repeated name the last stands
+    return Asked(params, query) if params or query else NOTHING
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
     """Read the whole request body; it is kept as it came."""
     try:
         return await request.read()
@@ -161,7 +186,7 @@ async def read_body(request: web.Request) -> bytes:
         raise Rejected("the request body cannot be read: its chunks or its encoding are broken", code="invalid_body") from error
 
 
-def open_record(request: web.Request, pid: int, now: float) -> StreamRecord:
+def open_record(request: web.BaseRequest, pid: int, now: float) -> StreamRecord:
     """Open a stream's record from the head of its request; its trace is the caller's if the caller is in one."""
     ids, caller = os.urandom(40).hex(), trace_context(request.headers)
     retries = request.headers.get("x-stainless-retry-count", "")
@@ -183,7 +208,7 @@ def open_record(request: web.Request, pid: int, now: float) -> StreamRecord:
     )
 
 
-def bounded(request: web.Request, header: str) -> str | None:
+def bounded(request: web.BaseRequest, header: str) -> str | None:
     """Return a header's value, at most 128 characters of it."""
     value = request.headers.get(header)
     return told(value) if value else None

@@ -1,7 +1,7 @@
 """What may cross the gateway: two allow-lists of header names, and the W3C trace context."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -9,11 +9,14 @@ from msgspec import Struct
 from gateway.core.record import StreamRecord
 
 FORWARDED = frozenset({"accept", "content-type", "user-agent", "idempotency-key", "x-request-id", "http-referer", "x-title"})
-FORWARDED_PREFIXES = ("openai-", "anthropic-", "x-stainless-")
+FORWARDED_PREFIXES = ("openai-", "anthropic-", "x-stainless-", "x-goog-api-client", "x-amzn-bedrock-")
 """From client to upstream. An allow-list, so that credentials, cookies and hop-by-hop headers cannot slip through by a new name."""
+OF_A_DIALECT = ("accept", "content-type", *FORWARDED_PREFIXES)
+"""Those of them that say something only between a client and an upstream of one dialect."""
 
 RETURNED = frozenset({"content-type", "content-encoding", "retry-after", "x-request-id", "request-id"})
-RETURNED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-")
+RETURNED_PREFIXES = ("openai-", "anthropic-", "x-ratelimit-", "x-amzn-")
+RETURNED_TRANSLATED = frozenset({"retry-after", "x-request-id", "request-id"})
 """From upstream to client."""
 
 TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -21,6 +24,7 @@ TAG_PREFIX = "x-weir-tag-"
 MAX_TAGS = 16
 MAX_TAG = 128
 MAX_STATE = 512
+MEMBER = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -38,6 +42,11 @@ def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in headers if _is_forwarded(name) and not CONTROL.search(value)]
 
 
+def translatable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the forwarded headers that still mean something to an upstream of another dialect."""
+    return [(name, value) for name, value in headers if not name.lower().startswith(OF_A_DIALECT)]
+
+
 @lru_cache(maxsize=1024)
 def _is_forwarded(name: str) -> bool:
     return name.lower() in FORWARDED or name.lower().startswith(FORWARDED_PREFIXES)
@@ -52,6 +61,11 @@ def _tag(name: str) -> str | None:
 def returned(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the upstream's headers that a client may see; a value with control characters is dropped, not passed on."""
     return {name: value for name, value in headers.items() if _is_returned(name) and not CONTROL.search(value)}
+
+
+def still_true(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the upstream's headers that are true of a translated answer too."""
+    return {name: value for name, value in returned(headers).items() if name in RETURNED_TRANSLATED}
 
 
 @lru_cache(maxsize=1024)
@@ -102,6 +116,12 @@ def answer_headers(record: StreamRecord) -> dict[str, str]:
     if record.winner is not None:
         headers["x-weir-upstream"] = record.upstream
     return headers
+
+
+def left_out(members: Sequence[str]) -> dict[str, str]:
+    """Return the header that names, at most 8 of them, the members of a call that its target was not told."""
+    names = [name for name in dict.fromkeys(members) if MEMBER.fullmatch(name)]
+    return {"x-weir-dropped": ", ".join(names[:8])} if names else {}
 
 
 def server_timing(record: StreamRecord, queued: float) -> str:

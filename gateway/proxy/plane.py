@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from gateway.config import Config, Route
 from gateway.core.buckets import GAP_BOUNDS, subdivide, with_thresholds
 from gateway.core.call import Call
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, Rejected
 from gateway.core.messages import Begun, Ended, FromWorker, Moved
 from gateway.core.owners import Blame, Intervals, Ledger, Owner, blame
+from gateway.core.prompt import Prompt
 from gateway.core.record import State, StreamRecord
 from gateway.dialects.base import Dialect
 from gateway.proxy.headers import answer_headers
@@ -21,6 +22,7 @@ from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
 from gateway.routing.budget import HedgeLimit, RetryBudget
 from gateway.routing.health import Health
+from gateway.wire.framing import Framing
 
 REMEMBERED_MODELS = 1024
 
@@ -96,9 +98,11 @@ class Live:
 
     __slots__ = (
         "_last_sign",
+        "_prompt",
         "_told",
         "call",
         "dialect",
+        "framing",
         "headers",
         "ledger",
         "pauses",
@@ -115,6 +119,7 @@ class Live:
     def __init__(self, plane: Plane, record: StreamRecord, reply: Reply, dialect: Dialect) -> None:
         self.plane, self.record, self.reply, self.dialect = plane, record, reply, dialect
         self.call: Call
+        self.framing: Framing
         self.route: Route
         self.headers: list[tuple[str, str]] = []
         self.ledger = Ledger(record.received_at, plane.lag.late(record.received_at), "client_blocked")
@@ -123,19 +128,25 @@ class Live:
         self.stop: Callable[[GatewayError], None] | None = None
         self.stopped: GatewayError | None = None
         self._told = False
+        self._prompt: Prompt | None = None
         self._last_sign = record.received_at
         self.task = asyncio.current_task()
 
     def begin(self, call: Call, route: Route, headers: list[tuple[str, str]]) -> None:
         """The call is known and routed, `headers` is what an upstream may see of it: from here on it is live."""
         self.call, self.route, self.headers = call, route, headers
+        self.framing = self.dialect.framing(call)
         self.plane.live[self.record.stream_id] = self
         self.plane.retries[route.name].called(self.plane.clock())
         self.plane.hedges[route.name].called(self.plane.clock())
 
-    def injects_usage(self, pool: Pool) -> bool:
-        """Is a usage frame from this upstream there for us alone?"""
-        return self.route.usage == "inject" and not pool.refuses_usage and self.dialect.injects_usage(self.call)
+    def prompt(self) -> Prompt:
+        """Return the call in no dialect, for targets of another one; raises `core.errors.Rejected` for what only its own can say."""
+        if self._prompt is None:
+            if self.call.operation != "chat":
+                raise Rejected(f"a target of another dialect cannot serve {self.call.operation}", code="untranslatable")
+            self._prompt = self.dialect.read_prompt(self.call)
+        return self._prompt
 
     def count(self, kind: str) -> None:
         """Count a deliberate change to the client's bytes."""
@@ -144,31 +155,15 @@ class Live:
     def keepalive_due(self) -> float | None:
         """When a client that still waits for its first byte should hear that it is not forgotten; None is never."""
         keepalive = self.plane.config.server.keepalive
-        return self._last_sign + keepalive if keepalive and self.call.stream and self.dialect.keepalive else None
+        return self._last_sign + keepalive if keepalive and self.call.stream and self.framing.keepalive else None
 
     def keep_waiting(self, now: float) -> None:
         """Open the answer early, and say that we are alive. Another target may still be chosen; a status can no longer be."""
         if not self.reply.opened:
-            self.reply.open(200, {"Content-Type": "text/event-stream", **STREAM_HEADERS, **answer_headers(self.record)})
-        self.reply.write(self.dialect.keepalive)
+            self.reply.open(200, {"Content-Type": self.framing.media_type, **STREAM_HEADERS, **answer_headers(self.record)})
+        self.reply.write(self.framing.keepalive)
         self._last_sign = now
         self.count("keepalive")
-
-    def request_for(self, pool: Pool, model: str | None) -> list[bytes]:
-        """Return the request for an upstream, as it goes on the wire: its own credentials, the client's body."""
-        upstream, call = pool.config, self.call
-        body = self.dialect.outgoing(call, model, self.injects_usage(pool))
-        headers = [*(said for said in self.headers if said[0].lower() not in pool.added), *upstream.headers.items()]
-        if upstream.api_key is not None:
-            headers += self.dialect.credential(upstream.api_key.get_secret_value()).items()
-        if upstream.trace:
-            headers.append(("traceparent", f"00-{self.record.trace_id}-{self.record.span_id}-{self.record.sampled:02x}"))
-            if self.record.tracestate:
-                headers.append(("tracestate", self.record.tracestate))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        lines += f"Accept-Encoding: identity\r\nContent-Length: {len(body)}\r\n\r\n"
-        head = f"POST {pool.prefix}{call.path} HTTP/1.1\r\nHost: {pool.host}\r\n{lines}"
-        return [head.encode("utf-8", "surrogateescape"), body]  # aiohttp reads headers so: a client's odd bytes come out as they went in
 
     def own(self, owner: Owner, now: float) -> None:
         """From `now` on, the time is `owner`'s."""

@@ -1,47 +1,69 @@
-"""What we make of one response as it passes: where its events end, what they say, and which of them were sent for us alone."""
+"""What we make of one response as it passes: where its events end, what they say, and what of it is not the client's as it stands."""
 
 from collections.abc import Callable
 
-from gateway.core.call import Call
-from gateway.dialects.base import Dialect
+from gateway.core.errors import GatewayError
+from gateway.proxy.errand import Errand
 from gateway.proxy.plane import Live
-from gateway.proxy.upstream import Head, Pool
+from gateway.proxy.translation import Translation
+from gateway.proxy.upstream import Head
 from gateway.stream.cadence import CadenceMeter
 from gateway.stream.observer import DocumentObserver, Observer
 
-SSE = "text/event-stream"
 Look = Callable[[bytes, float], None]
+Edit = Callable[[bytes], bytes]
 
 
 class Reading:
     """One response under observation; made while it is waited for, so that nothing is left to build when it comes.
 
-    `is_stream` tells an event stream from a whole document; `strips` that usage was asked for on our account, so that the frame
-    which brings it is not the client's. A response in an encoding that we cannot read is passed on unseen.
+    `is_stream` tells a stream of events from a whole document. Where `edits` is set, a read that holds `mark` goes through `edit` on
+    its way to the client: usage that was asked for on our account is taken out, or all of it is said in the client's own dialect. A
+    response in an encoding that we cannot read is passed on unseen.
     """
 
-    __slots__ = ("_dialect", "_misses", "_mutations", "cut", "cutter", "ending", "is_stream", "meter", "observer", "seen", "strips")
+    __slots__ = (
+        "_errand",
+        "_framing",
+        "_live",
+        "cut",
+        "cutter",
+        "edit",
+        "edits",
+        "ending",
+        "is_stream",
+        "mark",
+        "meter",
+        "observer",
+        "readable",
+        "seen",
+        "translation",
+    )
 
-    def __init__(self, live: Live, pool: Pool) -> None:
-        self._dialect: Dialect = live.dialect
-        self._mutations, self._misses = live.record.mutations, live.record.parser_errors
-        self.is_stream, self.seen, self.strips = live.call.stream, True, live.call.stream and live.injects_usage(pool)
+    def __init__(self, live: Live, errand: Errand) -> None:
+        dialect, call = errand.dialect, errand.call
+        self._live, self._errand, self._framing = live, errand, dialect.framing(call)
+        self.is_stream, self.readable, self.seen = call.stream, True, True
+        self.translation = Translation(live, errand) if errand.translated else None
+        self.mark, self.edit = (b"", self.translation.feed) if self.translation is not None else (dialect.usage_mark, self._strip)
+        self.edits = call.stream and (errand.translated or errand.asks_usage)
         self.meter = CadenceMeter(live.route.stall.threshold, live.plane.gap_bounds, live.blame)
         self.observer: Observer | DocumentObserver
-        self.observer = Observer(live.dialect, live.call, self.meter) if self.is_stream else DocumentObserver(live.dialect, live.call)
-        self.cutter = live.dialect.cutter()
-        self.cut = self.cutter.push if self.is_stream else _whole
-        self.ending = live.dialect.ending if self.is_stream else b""
+        self.observer = Observer(dialect, call, self.meter) if self.is_stream else DocumentObserver(dialect, call)
+        self.cutter = self._framing.cutter()
+        self.cut: Edit = self.cutter.push if self.is_stream else _whole
+        self.ending = self._framing.ending if self.is_stream else b""
 
-    def begin(self, call: Call, head: Head) -> None:
+    def begin(self, head: Head) -> None:
         """Decide by a response's head how it can be read: it may be another thing than the one that was asked for."""
         identity = head.headers.get("content-encoding", "identity").lower() in {"", "identity"}
         if not identity:
-            self._misses["unparsed_encoding"] = 1
-        self.seen = identity and head.status < 400
-        if self.is_stream and not (self.seen and head.headers.get("content-type", "").lower().startswith(SSE)):
-            self.is_stream = self.strips = False
-            self.observer, self.cut, self.ending = DocumentObserver(self._dialect, call), _whole, b""
+            self._live.record.parser_errors["unparsed_encoding"] = 1
+        self.readable, self.seen = identity, identity and head.status < 400
+        media_type = head.headers.get("content-type", "").lower()
+        if self.is_stream and not (self.seen and media_type.startswith(self._framing.media_type)):
+            self.is_stream = self.edits = False
+            self.observer, self.cut, self.ending = DocumentObserver(self._errand.dialect, self._errand.call), _whole, b""
 
     @property
     def aligned(self) -> bool:
@@ -51,7 +73,12 @@ class Reading:
     @property
     def inside(self) -> bool:
         """True when the client's last byte is not the end of an event, so that a word of ours would garble one."""
-        return self.cutter.inside
+        return self.translation is None and self.cutter.inside
+
+    @property
+    def broken(self) -> GatewayError | None:
+        """What a translation has died of; the answer has a hole."""
+        return self.translation.broken if self.translation is not None else None
 
     def observe(self, data: bytes, now: float) -> None:
         """Show bytes to the observer; if it fails, we go blind and the stream goes on."""
@@ -73,7 +100,7 @@ class Reading:
         return _unseen
 
     def conclude(self, whole: bool, now: float) -> bytes:
-        """The body has ended, `whole` or not: return what of the incomplete tail is still the client's.
+        """The body has ended, `whole` or not: return what is still the client's to have.
 
         An end marker without its blank line is an answer's proper end; half an event is nothing that anyone can use.
         """
@@ -81,22 +108,42 @@ class Reading:
         try:
             if self.seen and whole and isinstance(self.observer, DocumentObserver):
                 self.observer.finish_document(now)
-            elif self.seen and tail:
-                self.observer.feed(tail + b"\n\n", now)
+            elif self.seen and tail and self.ending:
+                self.observer.feed(tail + self.ending, now)
         except Exception:  # noqa: BLE001  as in `observe`
             self.go_blind()
-        return tail if not self.seen or self.observer.complete else b""
+        proper = whole if not self.seen else self.observer.complete
+        if self.translation is None:
+            return tail if not self.seen or proper else b""
+        if not self.is_stream:
+            return b""  # it was said as a whole
+        said = self.translation.feed(tail + self.ending) if tail else b""
+        return said + self.translation.end() if proper else said
 
-    def strip(self, data: bytes) -> bytes:
+    def last_words(self, error: GatewayError, begun: bool) -> bytes:
+        """Return an error as the end of a stream of which something has been sent when `begun`, between events even when one was torn."""
+        if self.translation is not None:
+            return self.translation.fail(error)
+        if self.inside and not self.ending:
+            return b""
+        torn = self.ending if self.inside else b""
+        return torn + self._live.dialect.error_event(error, self._live.call, begun)
+
+    def _strip(self, data: bytes) -> bytes:
         """Take out the usage frame that only our asking has caused; anything doubtful stays in."""
-        if not (self.strips and self.seen and self._dialect.usage_mark in data):
+        if not self.seen:
             return data
-        parser = self._dialect.parser()
+        dialect, mutations = self._errand.dialect, self._live.record.mutations
+        parser = self._framing.parser()
         frames = parser.feed(data)
-        kept = [frame.raw for frame in frames if not self._dialect.is_usage_frame(frame)]
+        kept = [frame.raw for frame in frames if not dialect.is_usage_frame(frame)]
         if len(kept) < len(frames):
-            self._mutations["usage_stripped"] = self._mutations.get("usage_stripped", 0) + len(frames) - len(kept)
+            mutations["usage_stripped"] = mutations.get("usage_stripped", 0) + len(frames) - len(kept)
         return b"".join(kept) + parser.tail
+
+    def edited(self, data: bytes) -> bytes:
+        """Return bytes as the client gets them."""
+        return self.edit(data) if self.edits and self.mark in data else data
 
 
 def _unseen(data: bytes, now: float) -> None:

@@ -27,6 +27,8 @@ class Relay:
         "_clogged",
         "_connection",
         "_done",
+        "_edit",
+        "_edits",
         "_ending",
         "_live",
         "_mark",
@@ -34,7 +36,6 @@ class Relay:
         "_progress_at",
         "_reply",
         "_resumed_at",
-        "_strips",
         "_told",
         "_trial",
         "_unsent",
@@ -56,7 +57,7 @@ class Relay:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._told = False
         self._observe, self._ending, self._aligned = self.reading.eye, self.reading.ending, False
-        self._strips, self._mark = self.reading.strips, live.dialect.usage_mark
+        self._edits, self._mark, self._edit = self.reading.edits, self.reading.mark, self.reading.edit
         self.heard_at = self._resumed_at = self._progress_at = live.plane.clock()
         self.bytes, self._unsent = sent, 0
         self.tail = b""
@@ -73,8 +74,8 @@ class Relay:
             framed = None
         else:
             return
-        if self._strips and self._mark in whole:
-            data, framed = self.reading.strip(whole), None
+        if self._edits and self._mark in whole:
+            data, framed = self._edit(whole), None
         else:
             data = whole
         client = self._client
@@ -105,6 +106,8 @@ class Relay:
             self.on_end(*self._trial.ended)
         plane.watch.watched.add(self)
         self._live.stop = self.kill
+        if self.reading.broken is not None:
+            self.kill(self.reading.broken)
 
     def on_head(self, head: Head, now: float) -> None:
         """An exchange has one head, and the trial has read it."""
@@ -115,7 +118,7 @@ class Relay:
             self.why, self.ended_at = why, now
             if whole := self.reading.cut(last) if last else b"":
                 self.reading.observe(whole, now)
-            self.tail = self.reading.strip(whole) + self.reading.conclude(why is None, now)
+            self.tail = self.reading.edited(whole) + self.reading.conclude(why is None, now)
             self.bytes += len(self.tail)
             if len(self.tail) > FEW:
                 self._reply.write(self.tail)
@@ -143,9 +146,9 @@ class Relay:
         while self._clogged is not None:
             await asyncio.shield(self._clogged)
 
-    def end_with(self, event: bytes) -> None:
-        """Say a last word of our own, between events even when one was left open."""
-        self._reply.write(self.tail + b"\n\n" + event if self.reading.inside else self.tail + event)
+    def end_with(self, error: GatewayError) -> None:
+        """Tell the client what its stream has died of."""
+        self._reply.write(self.tail + self.reading.last_words(error, begun=self.bytes > 0))
 
     def close(self) -> None:
         """Leave the watch, and an upstream that still speaks; may be called twice."""
@@ -219,8 +222,9 @@ class Relay:
 
     def _keep_alive(self, now: float) -> None:
         keepalive = self._live.plane.config.server.keepalive
-        if keepalive and now - max(self.heard_at, self._progress_at) > keepalive and not self.reading.inside:
-            self._reply.write(self._live.dialect.keepalive)
+        quiet = now - max(self.heard_at, self._progress_at)
+        if keepalive and quiet > keepalive and self._live.framing.keepalive and not self.reading.inside:
+            self._reply.write(self._live.framing.keepalive)
             self._progress_at = now
             self._live.count("keepalive")
 

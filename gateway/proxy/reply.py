@@ -62,7 +62,7 @@ class Reply:
 
     __slots__ = ("_request", "_response", "chunked", "status", "transport")
 
-    def __init__(self, request: web.Request) -> None:
+    def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
         self._response: web.StreamResponse | None = None
         self.chunked = False

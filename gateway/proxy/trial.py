@@ -8,9 +8,11 @@ from gateway.config import Stall, Target
 from gateway.core.errors import ConnectFailed, ErrorEvent, GatewayError, StreamTruncated, UpstreamError
 from gateway.core.record import Attempt, AttemptOutcome, Why
 from gateway.proxy.dial import connect_failed
+from gateway.proxy.errand import Errand, request_for
 from gateway.proxy.headers import retry_after
 from gateway.proxy.plane import Live
 from gateway.proxy.reading import Reading
+from gateway.proxy.translation import MAX_DOCUMENT
 from gateway.proxy.upstream import Connection, Head, Listener, Sink
 
 HOLD_BYTES = 64 * 1024
@@ -27,8 +29,8 @@ class Trial:
     `hold` says that another target could still be chosen: then it settles at the first token; otherwise at the first bytes.
     """
 
-    def __init__(self, live: Live, target: Target, why: Why, tell: Callable[["Trial"], None]) -> None:
-        self.live, self.target, self._tell = live, target, tell
+    def __init__(self, live: Live, target: Target, errand: Errand, why: Why, tell: Callable[["Trial"], None]) -> None:
+        self.live, self.target, self.errand, self._tell = live, target, errand, tell
         self.model = target.model or live.call.model
         self.key = (target.upstream, self.model)
         self.pool = live.plane.pools[target.upstream]
@@ -55,7 +57,7 @@ class Trial:
         live = self.live
         self.ticket = live.plane.health.begin(self.key, live.route.breaker, now)
         self._slot = self.pool.slots.take()
-        idle = self.pool.take_idle() if self._slot else None
+        idle = self.pool.take_idle() if self._slot and self.pool.is_ready else None
         if idle is not None:
             self._send(idle)
         else:
@@ -68,10 +70,11 @@ class Trial:
             if not self._slot:
                 await self.pool.slots.wait()
                 self._slot = True
-                if (idle := self.pool.take_idle()) is not None:
+                if self.pool.is_ready and (idle := self.pool.take_idle()) is not None:
                     self._send(idle)
                     return
                 self._enter("connect")
+            await self.pool.make_ready()
             self._send(await self.pool.connect())
         except Exception as error:  # noqa: BLE001  whatever a dial raises, the race must hear of it
             self.fail(error if isinstance(error, ConnectFailed) else connect_failed(error, self.pool.name), "connect_error")
@@ -84,8 +87,8 @@ class Trial:
         self._connection = connection
         now = self._heard_at = self.live.plane.clock()
         self.attempt.sent_at = now
-        connection.start(self.live.request_for(self.pool, self.target.model), self.listen, self)
-        self.reading = Reading(self.live, self.pool)
+        connection.start(request_for(self.live, self.errand, self.pool), self.listen, self)
+        self.reading = Reading(self.live, self.errand)
         self.live.move("first_token", self.attempt.upstream, now)
         self._enter("upstream_wait")
 
@@ -93,8 +96,8 @@ class Trial:
         self.head, self._heard_at = head, now
         self.attempt.status, self.attempt.headers_at = head.status, now
         assert self.reading is not None
-        self.reading.begin(self.live.call, head)
-        if head.status < 400 and not self.reading.is_stream:
+        self.reading.begin(head)
+        if head.status < 400 and not self.reading.is_stream and not self.errand.translated:
             self._settle(None, "won", now)
 
     def listen(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:  # noqa: ARG002 - what is held is framed anew
@@ -108,8 +111,14 @@ class Trial:
             self.reading.observe(whole, now)
         if not self.settled:
             self._judge(now)
-        if self._held_bytes > HOLD_BYTES and self._connection is not None and self.ended is None:
+        if self._held_bytes > HOLD_BYTES and not self._gathers and self._connection is not None and self.ended is None:
             self._connection.pause()  # whoever takes over resumes it
+
+    @property
+    def _gathers(self) -> bool:
+        """True when an answer must be whole before any of it can be said: a document for a client of another dialect."""
+        assert self.reading is not None
+        return self.errand.translated and not self.reading.is_stream
 
     def _judge(self, now: float) -> None:
         assert self.head is not None
@@ -118,6 +127,10 @@ class Trial:
         if self.head.status >= 400:
             if full:
                 self._answer_status(now)
+        elif self._gathers:
+            if self._held_bytes > MAX_DOCUMENT:
+                name = self.attempt.upstream
+                self.fail(UpstreamError(f"upstream {name} said too much to be translated", code="answer_too_large"), "error_event")
         elif observer.failure is not None and not observer.spoke:
             code = observer.failure.code
             self.fail(ErrorEvent(f"upstream {self.attempt.upstream} reported {code}", code=code), "error_event")
@@ -136,19 +149,34 @@ class Trial:
             self._enter("connect")
         elif self.head is not None and self.head.status >= 400:
             self._answer_status(now)
+        elif self.head is not None and self._gathers and why is None:
+            self._translate(now)
         else:
             code = why or "stream_truncated"
             self.fail(StreamTruncated(f"upstream {self.attempt.upstream} ended before its first token", code=code), "truncated")
+
+    def _translate(self, now: float) -> None:
+        """Say a whole answer in the client's dialect; one that cannot be read, or says that it failed, is no answer."""
+        assert self.reading is not None
+        assert self.reading.translation is not None
+        try:
+            self.held = [self.reading.translation.document(b"".join(self.held))]
+        except UpstreamError as failure:
+            self.fail(failure, "error_event")
+        else:
+            self._settle(None, "won", now)
 
     def _answer_status(self, now: float) -> None:
         """The upstream answered with an error status: a failure for the race, and an answer for the client if none is better."""
         assert self.head is not None
         status, name = self.head.status, self.attempt.upstream
         body = b"".join(self.held)
-        if self.live.injects_usage(self.pool) and self.live.dialect.refuses_usage(status, body):
+        if self.errand.asks_usage and self.errand.dialect.refuses_usage(status, body):
             self.pool.refuses_usage = self.without_usage = True
+        readable = self.errand.translated and self.reading is not None and self.reading.readable
+        said = self.errand.dialect.read_error(status, body).message if readable else ""
         failure = UpstreamError(
-            f"upstream {name} answered {status}", code=str(status), status=status, retry_after=retry_after(self.head.headers)
+            said or f"upstream {name} answered {status}", code=str(status), status=status, retry_after=retry_after(self.head.headers)
         )
         self.attempt.error = str(status)
         if status >= 500 or status in UPSTREAMS_FAULT:
@@ -195,7 +223,7 @@ class Trial:
     def take_held(self) -> bytes:
         """Return what was held, as the client gets it."""
         assert self.reading is not None
-        held = self.reading.strip(b"".join(self.held))
+        held = self.reading.edited(b"".join(self.held))
         self.held.clear()
         return held
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.config import Upstream
 from gateway.proxy.dial import Origin, dial
+from gateway.proxy.signing import Keys, Signer
 
 MAX_HEAD = 64 * 1024
 IDLE_SECONDS = 15.0
@@ -244,11 +245,32 @@ class Pool:
         url = urlsplit(upstream.base_url)
         self.host, self.prefix = url.netloc, url.path.rstrip("/")
         self.slots = Slots(upstream.max_streams)
+        self.address = f"{url.scheme}://{self.host}"
         self.refuses_usage = False
+        self.signer: Signer | None = None
         self.added = frozenset(name.lower() for name in upstream.headers)
         self._clock = clock
         self._idle: dict[Connection, None] = {}  # oldest first
         self._all: set[Connection] = set()
+
+    @property
+    def is_ready(self) -> bool:
+        """True when a request can be sent at once: there is nothing to sign, or fresh credentials to sign it with."""
+        return self.config.aws is None or (self.signer is not None and self.signer.is_fresh)
+
+    async def make_ready(self) -> None:
+        """Find or refresh what requests are signed with: that reads files and may ask AWS, so a thread does it."""
+        if not self.is_ready:
+            self.signer = await asyncio.to_thread(self._signer)
+
+    def _signer(self) -> Signer:
+        aws = self.config.aws
+        assert aws is not None
+        keys = None
+        if aws.access_key_id is not None and aws.secret_access_key is not None:
+            token = aws.session_token.get_secret_value() if aws.session_token is not None else None
+            keys = Keys(aws.access_key_id.get_secret_value(), aws.secret_access_key.get_secret_value(), token)
+        return Signer(keys, aws.region)
 
     def take_idle(self) -> Connection | None:
         """Return a kept-alive connection that is still young and open, or None."""

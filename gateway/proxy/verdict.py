@@ -20,7 +20,9 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     Called while the stream is being left for whatever reason, a client that went away included.
     """
     record, observer, failure = live.record, relay.reading.observer, None
-    if relay.killed is not None and (relay.killed.outcome == "client_stalled" or not observer.terminated):
+    if (broken := relay.reading.broken) is not None:
+        failure = broken
+    elif relay.killed is not None and (relay.killed.outcome == "client_stalled" or not observer.terminated):
         failure = relay.killed
     elif (reported := observer.failure) is not None:
         failure = UpstreamError("reported in the stream", code=reported.code)
@@ -39,7 +41,7 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     if outcome := ATTEMPT_OUTCOMES.get(failure.outcome):
         trial.attempt.outcome, trial.attempt.error = outcome, failure.code
         trial.ticket.failed(live.plane.clock(), failure.code)
-    return None if observer.failure is not None else failure
+    return None if observer.failure is not None and broken is None else failure
 
 
 def client_left(record: StreamRecord) -> None:

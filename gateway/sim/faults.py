@@ -68,7 +68,7 @@ class Truncate(Fault, frozen=True, tag="truncate"):
 
 
 class MissingDone(Fault, frozen=True, tag="missing_done"):
-    """Everything but the `[DONE]`."""
+    """Everything but what ends a stream in its dialect: the `[DONE]`, the `message_stop`."""
 
 
 class GarbageFrame(Fault, frozen=True, tag="garbage_frame"):
@@ -82,7 +82,7 @@ class SplitUtf8(Fault, frozen=True, tag="split_utf8"):
 
 
 class Status(Fault, frozen=True, tag="status"):
-    """An answer with this status instead; `body` is sent as it is, else an error document of OpenAI's shape."""
+    """An answer with this status instead; `body` is sent as it is, else an error document of the provider's shape."""
 
     code: int = 500
     retry_after: float | None = None
@@ -91,12 +91,16 @@ class Status(Fault, frozen=True, tag="status"):
 
 
 class ErrorEvent(Fault, frozen=True, tag="error_event"):
-    """Status 200, then an error in the stream; `then_done` as vLLM does it, a `[DONE]` after the error."""
+    """Status 200, then an error in the stream; `then_done` as vLLM does it, a `[DONE]` after the error; `first`: nothing before it.
+
+    `code` is in the provider's own words. Its default is OpenAI's; others say their usual word for a server in trouble instead.
+    """
 
     after: int = 3
     code: str = "server_error"
     message: str = "The server had an error while processing your request."
     then_done: bool = False
+    first: bool = False
 
 
 class PingStorm(Fault, frozen=True, tag="ping_storm"):
@@ -127,6 +131,25 @@ class HugeEvent(Fault, frozen=True, tag="huge_event"):
     write: int = 0
 
 
+class EmptyChunks(Fault, frozen=True, tag="empty_chunks"):
+    """`count` frames without text before the first token, and one after every token."""
+
+    count: int = 3
+
+
+class FilterChunks(Fault, frozen=True, tag="filter_chunks"):
+    """What Azure says about its filter: a chunk on the prompt first, one on the text after every `every` tokens and after the finish.
+
+    Only OpenAI's family of dialects can say this.
+    """
+
+    every: int = 5
+
+
+class RefuseUsage(Fault, frozen=True, tag="refuse_usage"):
+    """Status 400 when the request has `stream_options`, as from servers that do not know them; all is well when it has none."""
+
+
 class OneByteWrites(Fault, frozen=True, tag="one_byte_writes"):
     """The whole response, head and framing included, one byte a write."""
 
@@ -149,6 +172,7 @@ HEALTHY = Healthy()
 _TEXTUAL: tuple[type[Fault], ...] = (
     *(Healthy, SlowFirstToken, Silent, Refuse, Stall, ResetAfter, Truncate, MissingDone, GarbageFrame, SplitUtf8, Status),
     *(ErrorEvent, PingStorm, Burst, NeverEnding, HugeEvent, OneByteWrites, GzipAnyway, JsonReplyToStream),
+    *(EmptyChunks, FilterChunks, RefuseUsage),
 )
 FAULTS: dict[str, type[Fault]] = {str(fault.__struct_config__.tag): fault for fault in _TEXTUAL}
 _WORDS: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False, "null": None}

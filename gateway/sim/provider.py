@@ -1,23 +1,31 @@
-"""A simulated provider: OpenAI's dialect over a raw asyncio protocol, with a temper and with faults that can be changed while it runs."""
+"""A simulated provider: every dialect over a raw asyncio protocol, with a temper and with faults that can be changed while it runs.
+
+OpenAI's own paths are known at a glance, and its frames made without a detour: benchmarks run against them.
+"""
 
 import asyncio
 import random
 import socket
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from typing import cast
+from collections.abc import Iterator
 
-import httptools
-
-from gateway.sim.answers import Answer, Prompt, embeddings_document, error_document, models_document, read_prompt
+from gateway.core.call import Call
+from gateway.core.errors import Rejected
+from gateway.dialects import DIALECTS
+from gateway.sim import accents, doors
+from gateway.sim.answers import Answer, embeddings_document, read_prompt
+from gateway.sim.connection import Connection
 from gateway.sim.faults import NO_FAULTS, Fault, FaultScript, Refuse, SplitUtf8, Turn, fault_from
-from gateway.sim.plan import WHOLE, document, reply, stream
-from gateway.sim.player import Player, Request
+from gateway.sim.plan import WHOLE, document, refusal, reply, stream
+from gateway.sim.player import Request
+from gateway.sim.refusals import openai_error
 from gateway.sim.steps import Step
 from gateway.sim.tempers import STEADY, Temper
+from gateway.sim.voices import Voice
+
+__all__ = ["Connection", "Provider"]
 
 KEEP = 10_000
+_ALIVE = {"/healthz": b'{"status":"ok"}', "/": b"Ollama is running", "/api/version": b'{"version":"0.0.0-sim"}'}
 GENERATED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/embeddings"})
 
 
@@ -59,8 +67,12 @@ class Provider:
 
     @property
     def base_url(self) -> str:
-        """What an SDK or an upstream of routes.yaml takes."""
-        return f"http://{self.host}:{self.port}/v1"
+        """What an OpenAI SDK or an upstream of routes.yaml takes."""
+        return self.url("openai")
+
+    def url(self, dialect: str) -> str:
+        """Return the base URL for clients of a dialect, as its own SDK takes it."""
+        return f"http://{self.host}:{self.port}{doors.ROOTS.get(dialect, '')}"
 
     @property
     def connections(self) -> int:
@@ -97,7 +109,7 @@ class Provider:
             connection.drop("completed")
         return len(idle)
 
-    def accept(self, connection: "Connection") -> int | None:
+    def accept(self, connection: Connection) -> int | None:
         """Return the number of a new connection, or None when the script refuses it."""
         if type(self._pick("")) is Refuse:
             self._turn += 1
@@ -107,7 +119,7 @@ class Provider:
         self._connections.add(connection)
         return self._accepted
 
-    def forget(self, connection: "Connection") -> None:
+    def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
 
     def answer(self, request: Request, keep_alive: bool) -> Iterator[Step]:
@@ -117,21 +129,52 @@ class Provider:
         if len(self.requests) > KEEP:
             del self.requests[0]
         fields = {"Server": self.name, "Connection": "keep-alive" if keep_alive else "close"}
-        path = request.path.partition("?")[0]
-        if request.method == "GET" and path in {"/healthz", "/v1/models"}:
-            body = models_document(self.models) if path == "/v1/models" else b'{"status":"ok"}'
-            return document(body, 200, fields)
-        if request.method != "POST" or path not in GENERATED:
-            return _refusal(404, f"No such endpoint: {request.method} {path}", fields)
+        path, _, query = request.path.partition("?")
+        if request.method == "POST" and path in GENERATED:
+            return self._answer_openai(request, path, fields, "openai", self.models[0])
+        if request.method == "GET" and path in _ALIVE:
+            return document(_ALIVE[path], 200, fields)
+        if request.method == "GET" and (models := doors.listing(path, request.headers, self.models)) is not None:
+            return document(models, 200, fields)
+        if (found := doors.find(request.method, path)) is None:
+            return _refuse(doors.tongue_of(path, request.headers), 404, f"No such endpoint: {request.method} {path}", fields)
+        door, params = found
+        if door.dialect.name == "azure":
+            return self._answer_openai(request, "/v1" + door.endpoint.path.rpartition("}")[2], fields, "azure", params["deployment"])
         try:
-            prompt = read_prompt(path, request.body, self.models[0])
+            call = doors.read_call(door, params, query, request.body)
+            fault = self._befalls(call.model, request.headers.get("x-sim-fault"))
+        except (Rejected, ValueError) as error:
+            return _refuse(door.dialect.name, 400, str(error), fields)
+        return self._speak(call, self._number(request, fault), fault, fields)
+
+    def _answer_openai(self, request: Request, path: str, fields: dict[str, str], tongue: str, model: str) -> Iterator[Step]:
+        try:
+            prompt = read_prompt(path, request.body, model)
             fault = self._befalls(prompt.model, request.headers.get("x-sim-fault"))
         except ValueError as error:
-            return _refusal(400, str(error), fields)
-        request.fault = fault.kind
-        request.ordinal = self._ordinal
+            return _refuse(tongue, 400, str(error), fields)
+        ordinal = self._number(request, fault)
+        dice = self._dice("answer", ordinal)
+        if path == "/v1/embeddings":
+            return _count(embeddings_document(prompt, dice), fault, fields, tongue)
+        return self._generate(Answer(prompt, ordinal, dice, tongue), fault, fields)
+
+    def _speak(self, call: Call, ordinal: int, fault: Fault, fields: dict[str, str]) -> Iterator[Step]:
+        """Return the steps that answer a call of a dialect other than OpenAI's."""
+        prompt, dice = doors.prompt_of(call), self._dice("answer", ordinal)
+        if call.operation == "embeddings":
+            return _count(accents.embedded(prompt, dice), fault, fields, call.dialect)
+        answer = accents.voice(DIALECTS[call.dialect], call, prompt, ordinal, dice)
+        if call.operation == "count_tokens":
+            return _count(answer.count(), fault, fields, call.dialect)
+        return self._generate(answer, fault, fields)
+
+    def _number(self, request: Request, fault: Fault) -> int:
+        """Give a request that is to be answered its ordinal."""
+        request.fault, request.ordinal = fault.kind, self._ordinal
         self._ordinal += 1
-        return self._generate(prompt, request.ordinal, fault, fields)
+        return request.ordinal
 
     def _befalls(self, model: str, asked: str | None) -> Fault:
         if asked is not None:
@@ -146,148 +189,21 @@ class Provider:
     def _dice(self, purpose: str, number: int) -> random.Random:
         return random.Random(f"{self.seed}/{purpose}/{number}")  # noqa: S311 - a simulation must be repeatable
 
-    def _generate(self, prompt: Prompt, ordinal: int, fault: Fault, fields: dict[str, str]) -> Iterator[Step]:
-        dice = self._dice("answer", ordinal)
-        if prompt.path == "/v1/embeddings":
-            return WHOLE[type(fault)](fault, fields) if type(fault) in WHOLE else document(embeddings_document(prompt, dice), 200, fields)
-        answer = Answer(prompt, ordinal, dice)
-        pace = self.temper.draw(dice, self.open_streams)
+    def _generate(self, answer: Answer | Voice, fault: Fault, fields: dict[str, str]) -> Iterator[Step]:
+        pace = self.temper.draw(answer.dice, self.open_streams)
         speech = "multibyte" if type(fault) is SplitUtf8 else self.temper.speech
         answer.compose(pace, speech, self.temper.tokens_per_chunk)
-        return stream(answer, pace, self.temper.burst, fault, fields) if prompt.stream else reply(answer, pace, fault, fields)
+        streamed = answer.prompt.stream
+        return stream(answer, pace, self.temper.burst, fault, fields) if streamed else reply(answer, pace, fault, fields)
 
 
-def _refusal(status: int, message: str, fields: dict[str, str]) -> Iterator[Step]:
-    return document(error_document("not_found" if status == 404 else "bad_request", message, "invalid_request_error"), status, fields)
+def _count(body: bytes, fault: Fault, fields: dict[str, str], tongue: str) -> Iterator[Step]:
+    """Return the steps of a document that nobody has to wait for: of all faults it knows those that replace the whole of it."""
+    return WHOLE[type(fault)](fault, fields, tongue) if type(fault) in WHOLE else document(body, 200, fields)
 
 
-class Connection(asyncio.Protocol):
-    """One connection: requests are read as they come, pipelined ones too, and answered one after the other."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._provider = provider
-        self._number = 0
-        self._parser = httptools.HttpRequestParser(self)
-        self._queue: deque[tuple[Request, bool]] = deque()
-        self._player: Player | None = None
-        self._last: Request | None = None
-        self._closed_by: str | None = None
-        self._fresh()
-
-    @property
-    def idle(self) -> bool:
-        return self._player is None and not self._queue
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are of no asyncio class
-        number = self._provider.accept(self)
-        if number is None:
-            self._transport.close()
-            return
-        self._number = number
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def data_received(self, data: bytes) -> None:
-        if self._number == 0:
-            return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            body = error_document("bad_request", "This is not HTTP/1.1.", "invalid_request_error")
-            self._transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-            self.drop("cut", gently=True)
-
-    def eof_received(self) -> None:
-        """A client that says no more has left: what is still buffered for it must not keep the connection open."""
-        self._leave("peer", "peer_left")
-        self._transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - how it was lost makes no difference here
-        self._leave("peer", "peer_left")
-        self._provider.forget(self)
-
-    def pause_writing(self) -> None:
-        if self._player is not None:
-            self._player.hold()
-
-    def resume_writing(self) -> None:
-        if self._player is not None:
-            self._player.release()
-
-    def drop(self, outcome: str, gently: bool = False) -> None:
-        """Close from our side; an answer being given ends with `outcome`."""
-        self._leave("us", outcome)
-        if gently:
-            self._transport.close()
-        else:
-            self._transport.abort()
-
-    def _leave(self, by: str, outcome: str) -> None:
-        """Note, once, who closed the connection."""
-        if self._closed_by is not None:
-            return
-        self._closed_by = by
-        self._queue.clear()
-        if self._last is not None:
-            self._last.closed_by, self._last.closed_at = by, time.monotonic()
-        if self._player is not None:
-            self._player.stop(outcome)
-
-    # What httptools calls while it reads a request.
-
-    def _fresh(self) -> None:
-        self._url, self._body = b"", bytearray()
-        self._headers: dict[str, str] = {}
-
-    def on_url(self, url: bytes) -> None:
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        if self._headers.get("expect", "").lower() == "100-continue":
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, body: bytes) -> None:
-        self._body += body
-
-    def on_message_complete(self) -> None:
-        request = Request(
-            method=self._parser.get_method().decode("latin-1"),
-            path=self._url.decode("latin-1"),
-            headers=self._headers,
-            body=bytes(self._body),
-            at=time.monotonic(),
-            connection=self._number,
-        )
-        self._queue.append((request, bool(self._parser.should_keep_alive())))
-        self._fresh()
-        self._next()
-
-    def _next(self) -> None:
-        """Begin the next answer when none is being given."""
-        if self._player is not None or not self._queue or self._closed_by is not None:
-            return
-        request, keep_alive = self._queue.popleft()
-        self._last = request
-        steps = self._provider.answer(request, keep_alive)
-        self._provider.open_streams += 1
-        self._player = Player(self._transport, request, steps, self._settle(request, keep_alive))
-        self._player.turn()
-
-    def _settle(self, request: Request, keep_alive: bool) -> Callable[[str], None]:
-        def ended(outcome: str) -> None:
-            request.outcome, request.ended_at = outcome, time.monotonic()
-            self._provider.open_streams -= 1
-            self._player = None
-            if outcome == "cut":
-                self._leave("us", outcome)
-            elif outcome == "completed" and not keep_alive:
-                self.drop(outcome, gently=True)
-            elif outcome == "completed":
-                self._next()
-
-        return ended
+def _refuse(tongue: str, status: int, message: str, fields: dict[str, str]) -> Iterator[Step]:
+    if tongue == "openai":
+        code = "not_found" if status == 404 else "bad_request"
+        return document(openai_error(code, message, "invalid_request_error"), status, fields)
+    return refusal(tongue, status, message, fields)

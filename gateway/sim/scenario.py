@@ -78,9 +78,10 @@ class _WrittenTemper(Struct, forbid_unknown_fields=True):
     role_delay: str | float | UnsetType = UNSET
     reasoning: str | float | UnsetType = UNSET
     queueing: str | float | UnsetType = UNSET
+    cached: str | float | UnsetType = UNSET
     tokens_per_chunk: int | UnsetType = UNSET
     burst: int | UnsetType = UNSET
-    speech: Literal["words", "multibyte", "tool"] | UnsetType = UNSET
+    speech: Literal["words", "multibyte", "tool", "tools"] | UnsetType = UNSET
 
 
 class _WrittenScenario(Struct, forbid_unknown_fields=True):

@@ -56,10 +56,11 @@ def chunk(data: bytes) -> bytes:
 
 
 def framed(steps: Iterable[Step], pack: Callable[[bytes], bytes] = chunk, last: bytes = LAST_CHUNK) -> Iterator[Step]:
-    """Yield the steps with their payload packed for the wire, and the end of the body said with `last`."""
+    """Yield the steps with their payload packed for the wire, and the end of the body said with `last`; nothing where there is none."""
     for step in steps:
         if type(step) is Send and step.part not in {"raw", "head"}:
-            yield Send(pack(step.data), step.part, step.before, step.tokens)
+            if step.data:
+                yield Send(pack(step.data), step.part, step.before, step.tokens)
         elif type(step) is End:
             if last:
                 yield Send(last)

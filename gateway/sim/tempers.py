@@ -88,6 +88,7 @@ class Pace(Struct, frozen=True):
     gap: Callable[[], float]
     tokens: int
     reasoning: int
+    cached: int = 0
 
 
 class Temper(Struct, frozen=True):
@@ -102,7 +103,8 @@ class Temper(Struct, frozen=True):
     reasoning         tokens of `reasoning_content` before the answer
     burst             chunks sent in one write, as a buffering hop would
     queueing          what every stream already open adds to `ttft`: a provider that slows down when it is crowded
-    speech            what the tokens are: words, words of 2 to 4 byte characters, or the arguments of one tool call
+    cached            tokens of the input that the provider says it had in its cache
+    speech            what the tokens are: words, words of 2 to 4 byte characters, or the arguments of one tool call or of two
     """
 
     ttft: Spec = "200ms"
@@ -114,10 +116,11 @@ class Temper(Struct, frozen=True):
     reasoning: Spec = 0
     burst: int = 1
     queueing: Spec = 0
-    speech: Literal["words", "multibyte", "tool"] = "words"
+    cached: Spec = 0
+    speech: Literal["words", "multibyte", "tool", "tools"] = "words"
 
     def __post_init__(self) -> None:
-        for name in ("ttft", "gap", "tokens", "headers", "role_delay", "reasoning", "queueing"):
+        for name in ("ttft", "gap", "tokens", "headers", "role_delay", "reasoning", "queueing", "cached"):
             try:
                 distribution(getattr(self, name))
             except ValueError as error:
@@ -136,6 +139,7 @@ class Temper(Struct, frozen=True):
             gap=partial(distribution(self.gap).draw, dice),
             tokens=round(distribution(self.tokens).draw(dice)),
             reasoning=round(distribution(self.reasoning).draw(dice)),
+            cached=round(distribution(self.cached).draw(dice)) if self.cached else 0,
         )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from gateway.core.events import Delta, Event
-from gateway.wire.sse import Frame
+from gateway.wire.framing import Frame
 
 PLAIN = re.compile(rb'[^"\\\x00-\x1f]+')
 """JSON text that ends where it seems to end: no quote, no escape, nothing that could end a line."""

@@ -10,7 +10,7 @@ from gateway.core.events import ANSWER_KINDS, Delta, Event, Failed, Finished, Ki
 from gateway.dialects.base import Dialect
 from gateway.stream.cadence import CadenceMeter
 from gateway.stream.likeness import learn
-from gateway.wire.sse import Frame
+from gateway.wire.framing import Frame
 
 MAX_DOCUMENT = 4 << 20
 MAX_REASONS = 8
@@ -117,7 +117,7 @@ class Observer(Observation):
 
     def __init__(self, dialect: Dialect, call: Call, meter: CadenceMeter) -> None:
         super().__init__(dialect)
-        self._parser = dialect.parser()
+        self._parser = dialect.framing(call).parser()
         self._events = dialect.reader(call).events
         self._meter = meter
         self._arrive = meter.arrive
@@ -145,11 +145,10 @@ class Observer(Observation):
                 break
             try:
                 events = self._events(frame)
-                if len(frames) == 1 and self.spoke and self._learned < MAX_LEARNED:  # the first token is not kept waiting
-                    self._learn(frame, events)
             except msgspec.DecodeError as error:
                 self._unread(error)
                 events = ()
+            self._learn(frame, events, alone=len(frames) == 1)
             if events or frame.data:
                 if self.first_event_at is None:
                     self.first_event_at = now
@@ -163,9 +162,22 @@ class Observer(Observation):
         fit = self._parser.at_boundary and self.last_kind == "text" and not self.terminated
         self._alike = self._known if fit else _nothing_learnt
 
-    def _learn(self, frame: Frame, events: Sequence[Event]) -> None:
-        """Remember what a text token looks like here. Frames that keep changing shape are not worth it: after a few tries, no more."""
-        if self.last_kind == "text" and (likeness := learn(frame, events, self._events)) is not None:
+    def _learn(self, frame: Frame, events: Sequence[Event], alone: bool) -> None:
+        """Remember what a text token looks like here, but not before the first has been passed on.
+
+        Frames that keep changing shape are not worth it: after a few tries, no more. Any other frame may have told the reader something
+        by which what looks as before means another thing now, so it makes us forget.
+        """
+        if not (len(events) == 1 and type(events[0]) is Delta and events[0].kind == "text"):
+            self._known = _nothing_learnt if frame.data else self._known
+            return
+        if not alone or self.last_kind != "text" or self._learned >= MAX_LEARNED:
+            return
+        try:
+            likeness = learn(frame, events, self._events)
+        except msgspec.DecodeError:  # nested so deeply that only the frame itself could be read
+            return
+        if likeness is not None:
             self._known = likeness.holds
             self._learned += 1
 
@@ -238,4 +250,5 @@ class DocumentObserver(Observation):
             return
         self.terminated = True
         for event in events:
-            _NOTES[type(event)](self, event)
+            if (note := _NOTES.get(type(event))) is not None:  # what it says is nobody's business here
+                note(self, event)

@@ -1,8 +1,8 @@
 """What a stream cost by public list prices, from the data that genai-prices brings along; nothing is fetched, nothing guessed."""
 
+from collections.abc import Mapping
 from types import ModuleType
 
-from gateway.core.events import Usage
 from gateway.core.record import StreamRecord
 
 _PROVIDERS = {
@@ -31,7 +31,7 @@ class Prices:
         import genai_prices  # noqa: PLC0415 - too slow to import for everybody who imports this package
 
         self._prices = genai_prices
-        self._price("openai", "gpt-4o-mini", Usage(input=1, output=1))
+        self._price("openai", "gpt-4o-mini", {"input_tokens": 1, "output_tokens": 1})
 
     def of(self, record: StreamRecord) -> float | None:
         """Return the cost of a stream in USD, or None when its usage or its price is not known."""
@@ -40,15 +40,18 @@ class Prices:
             return None
         provider = _PROVIDERS.get(served.provider, served.provider)
         models = dict.fromkeys(name for name in (record.served_model, served.model, record.asked_model) if name)
-        return next((cost for model in models if (cost := self._price(provider, model, usage)) is not None), None)
+        counts: dict[str, int | None] = {"input_tokens": usage.input, "output_tokens": usage.output}
+        counts |= {"cache_read_tokens": usage.cached, "cache_write_tokens": usage.cache_write}
+        if (voice := record.voice) is not None:
+            counts |= {"input_audio_tokens": voice.audio_input, "output_audio_tokens": voice.audio_output}
+            counts["cache_audio_read_tokens"] = voice.audio_cached
+        return next((cost for model in models if (cost := self._price(provider, model, counts)) is not None), None)
 
-    def _price(self, provider: str, model: str, usage: Usage) -> float | None:
+    def _price(self, provider: str, model: str, counts: Mapping[str, int | None]) -> float | None:
         if self._prices is None:
             self.load()
         if (provider, model) in self._unpriced or self._prices is None:
             return None
-        counts = {"input_tokens": usage.input, "output_tokens": usage.output}
-        counts |= {"cache_read_tokens": usage.cached, "cache_write_tokens": usage.cache_write}
         try:
             said = self._prices.Usage(**{name: count for name, count in counts.items() if count is not None})
             return float(self._prices.calc_price(said, model, provider_id=provider).total_price)

@@ -43,6 +43,10 @@ _HISTOGRAMS: tuple[tuple[str, str, tuple[str, ...], Bounds, str], ...] = (
      "Silence between two arrivals of tokens, binned in the worker."),
     ("weir_overhead_seconds", "weir.overhead", ("route",), "latency",
      "Time of a stream that the gateway itself owned."),
+    ("weir_realtime_first_token_seconds", "weir.realtime.first_token", _TARGET, "latency",
+     "From an answer of a realtime session asked for to its first token."),
+    ("weir_realtime_first_audio_seconds", "weir.realtime.first_audio", _TARGET, "latency",
+     "From an answer of a realtime session asked for to its first sound."),
 )  # fmt: skip
 
 _COUNTERS = (
@@ -70,6 +74,18 @@ _COUNTERS = (
      "Frames that the observer could not read; they were relayed all the same."),
     ("weir_telemetry_dropped_total", "weir.telemetry_dropped", "{item}", ("kind",),
      "Messages, spans, rows and lines of telemetry lost on their way."),
+    ("weir_realtime_responses_total", "weir.realtime.responses", "{response}", ("route", "upstream"),
+     "Answers that upstreams announced in realtime sessions."),
+    ("weir_realtime_audio_seconds_total", "weir.realtime.audio", "s", ("route", "upstream", "direction"),
+     "Sound of realtime sessions, in from clients and out to them."),
+    ("weir_realtime_underruns_total", "weir.realtime.underruns", "{underrun}", ("route", "upstream"),
+     "Moments at which a listener had played all that had come of an answer."),
+    ("weir_realtime_underrun_seconds_total", "weir.realtime.underrun.time", "s", ("route", "upstream"),
+     "Time listeners heard nothing for that reason."),
+    ("weir_realtime_interruptions_total", "weir.realtime.interruptions", "{interruption}", ("route", "upstream"),
+     "Answers that a user spoke into or a client cancelled."),
+    ("weir_realtime_errors_total", "weir.realtime.errors", "{error}", ("route", "upstream"),
+     "Errors that upstreams reported in realtime sessions."),
     ("weir_reload_failed_total", "weir.reload_failed", "{reload}", (),
      "Configs that were refused while an older one kept running."),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from gateway import __version__
 from gateway.core.owners import OWNERS, Owner
-from gateway.core.record import Attempt, StreamRecord
+from gateway.core.record import Attempt, StreamRecord, Voice
 from gateway.telemetry.account import ERROR_OUTCOMES, Account
 from gateway.telemetry.happenings import events
 from gateway.telemetry.histogram_text import histogram_text
@@ -44,6 +44,10 @@ def _spoke(read: Callable[[StreamRecord], Value | None]) -> Callable[[Account], 
     return lambda account: read(account.record) if account.record.cadence.chunks else None
 
 
+def _voice(read: Callable[[Voice], Value | None]) -> Callable[[Account], Value | None]:
+    return lambda account: read(account.record.voice) if account.record.voice is not None else None
+
+
 def _error_type(account: Account) -> str | None:
     record = account.record
     return (record.error or record.outcome) if record.outcome in ERROR_OUTCOMES else None
@@ -59,7 +63,7 @@ def _blame(account: Account) -> str | None:
 
 
 _GEN_AI = (
-    Attribute("gen_ai.operation.name", "chat, text_completion or embeddings", lambda a: a.record.operation),
+    Attribute("gen_ai.operation.name", "chat, text_completion, embeddings or realtime", lambda a: a.record.operation),
     Attribute("gen_ai.provider.name", "provider of the served upstream", _served(lambda s: s.provider or None)),
     Attribute("gen_ai.request.model", "the model the client asked for", lambda a: a.record.asked_model or None),
     Attribute("gen_ai.request.stream", "whether a stream was asked for", lambda a: a.record.streamed),
@@ -122,7 +126,26 @@ _CADENCE = (
     Attribute("weir.stalled", "whether there was any stall", _spoke(lambda r: r.stalled)),
     Attribute("weir.burst", "whether a hop before us held the stream back and let it go at once", _spoke(lambda r: r.cadence.burst)),
 )  # fmt: skip
-SPAN_ATTRIBUTES: tuple[Attribute, ...] = (*_GEN_AI, *_STREAM, *_TIMES, *_CADENCE)
+_VOICE = (
+    Attribute("weir.realtime.responses", "answers that the upstream announced in a realtime session", _voice(lambda v: v.responses)),
+    Attribute("weir.realtime.first_token", "s, first answer asked for to its first token", _voice(lambda v: v.first_token.first)),
+    Attribute("weir.realtime.first_audio", "s, first spoken answer asked for to its first sound", _voice(lambda v: v.first_audio.first)),
+    Attribute("weir.realtime.first_audio.p50", "s, of all its spoken answers", _voice(lambda v: v.first_audio.p50)),
+    Attribute("weir.realtime.first_audio.max", "s, of all its spoken answers", _voice(lambda v: v.first_audio.max)),
+    Attribute("weir.realtime.audio.in", "s of sound that the client sent", _voice(lambda v: v.audio_in)),
+    Attribute("weir.realtime.audio.out", "s of sound that the upstream sent", _voice(lambda v: v.audio_out)),
+    Attribute("weir.realtime.underruns", "times a listener had played all that had come of an answer", _voice(lambda v: v.underruns)),
+    Attribute("weir.realtime.underrun.time", "s a listener heard nothing for that reason", _voice(lambda v: v.underrun_time)),
+    Attribute("weir.realtime.interruptions", "answers the user spoke into, or the client cancelled", _voice(lambda v: v.interruptions)),
+    Attribute("weir.realtime.errors", "errors that the upstream reported in the session", _voice(lambda v: v.errors)),
+    Attribute("weir.realtime.last_error", "code of the last of them", _voice(lambda v: v.last_error)),
+    Attribute("weir.realtime.audio_tokens.input", "the audio among the input tokens", _voice(lambda v: v.audio_input)),
+    Attribute("weir.realtime.audio_tokens.cached", "the audio among the cached input tokens", _voice(lambda v: v.audio_cached)),
+    Attribute("weir.realtime.audio_tokens.output", "the audio among the output tokens", _voice(lambda v: v.audio_output)),
+    Attribute("weir.realtime.closed_by", "client, upstream or gateway", _voice(lambda v: v.closed_by)),
+    Attribute("weir.realtime.close_code", "the WebSocket close code it said", _voice(lambda v: v.close_code)),
+)  # fmt: skip
+SPAN_ATTRIBUTES: tuple[Attribute, ...] = (*_GEN_AI, *_STREAM, *_TIMES, *_CADENCE, *_VOICE)
 
 
 def resource() -> Resource:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from gateway.core.owners import Blame
-from gateway.core.record import Attempt, StreamRecord
+from gateway.core.record import Attempt, StreamRecord, Waits
 from gateway.telemetry.account import Account
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.metrics import Exemplar, Metrics
@@ -38,6 +38,7 @@ class Tally:
         self._stalls(account.record, announced)
         self._attempts(account.record)
         self._oddities(account.record)
+        self._voice(account.record)
 
     def stalled(self, record: StreamRecord, upstream: str, blame: Blame, phase: str) -> None:
         """Count a stall that was just noticed."""
@@ -120,6 +121,35 @@ class Tally:
             self._metrics.count("weir_stream_mutations_total", (kind,), count)
         for cause, count in record.parser_errors.items():
             self._metrics.count("weir_parser_errors_total", (record.dialect, cause), count)
+
+    def _voice(self, record: StreamRecord) -> None:
+        voice = record.voice
+        if voice is None:
+            return
+        route, upstream, _ = self._labels.of(record)
+        self._waits("weir_realtime_first_token_seconds", record, voice.first_token)
+        self._waits("weir_realtime_first_audio_seconds", record, voice.first_audio)
+        self._metrics.count("weir_realtime_audio_seconds_total", (route, upstream, "in"), voice.audio_in)
+        self._metrics.count("weir_realtime_audio_seconds_total", (route, upstream, "out"), voice.audio_out)
+        rows: tuple[tuple[str, float], ...] = (
+            ("weir_realtime_responses_total", voice.responses),
+            ("weir_realtime_underruns_total", voice.underruns),
+            ("weir_realtime_underrun_seconds_total", voice.underrun_time),
+            ("weir_realtime_interruptions_total", voice.interruptions),
+            ("weir_realtime_errors_total", voice.errors),
+        )
+        for name, amount in rows:
+            self._metrics.count(name, (route, upstream), amount)
+
+    def _waits(self, name: str, record: StreamRecord, waits: Waits) -> None:
+        histogram = self._metrics.histogram(name, self._labels.of(record)) if waits.bins else None
+        if histogram is None:
+            return
+        for bound, count in waits.bins:
+            histogram.add(bound, count, 0.0)
+        histogram.total += waits.total
+        if waits.max is not None and (longest := exemplar(record, waits.max)):
+            histogram.add(waits.max, 0, 0.0, longest)
 
 
 def exemplar(record: StreamRecord, value: float) -> Exemplar | None:

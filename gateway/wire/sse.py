@@ -7,25 +7,13 @@ more blank line and means nothing); after an LF we wait one byte, since such a s
 
 import re
 
-from msgspec import Struct
+from gateway.wire.framing import Frame, Framing
 
 BOM = b"\xef\xbb\xbf"
 # The end of a line and the blank line after it. It begins with a plain character class so that `re` can skip to candidates quickly.
 _BOUNDARY = re.compile(rb"[\r\n](?:(?<=\n)\n|\r\n?)")
 _BLANK_LINES = re.compile(rb"[\r\n]+")
 _CR = 0x0D
-
-
-class Frame(Struct, frozen=True, gc=False):
-    """One block of a stream as it came.
-
-    `raw` is every byte up to and including the blank line, `data` the joined data lines, `name` the event field. Comments, blank
-    lines and events too large to be read have empty `data` and `name`.
-    """
-
-    raw: bytes
-    data: bytes
-    name: str
 
 
 class Parser:
@@ -194,3 +182,7 @@ def _fields(block: bytes) -> tuple[bytes, str]:
         elif field == b"event":
             name = value.removeprefix(b" ")
     return (b"\n".join(data), name.decode("utf-8", "replace")) if data else (b"", "")
+
+
+FRAMING = Framing("text/event-stream", b": keepalive\n\n", b"\n\n", Parser, Cutter)
+"""Plain server-sent events; a comment keeps them alive."""

@@ -126,8 +126,11 @@ IN_ROUTE = [
         "r.yaml:6:25: routes[0].match.models[1]: must be text without line breaks or control characters, and not empty",
     ),
     ("match: {models: [a, [b]]}", "r.yaml:6:25: routes[0].match.models[1]: must be text"),
-    ("match: {dialects: [anthropic]}", "r.yaml:6:24: routes[0].match.dialects[0]: 'anthropic' is not supported yet"),
-    ("match: {dialects: [opnai]}", "r.yaml:6:24: routes[0].match.dialects[0]: must be openai, not 'opnai', did you mean 'openai'?"),
+    (
+        "match: {dialects: [opnai]}",
+        "r.yaml:6:24: routes[0].match.dialects[0]: must be openai, openai-responses, anthropic, gemini, bedrock, ollama or azure, "
+        "not 'opnai', did you mean 'openai'?",
+    ),
     ("match: {tenants: [a]}", "r.yaml:6:22: routes[0].match.tenants: not supported yet; leave it out or write []"),
     (
         'match: {headers: {x-team: "a\\nb"}}',
@@ -208,7 +211,21 @@ IN_UPSTREAM = [
         "base_url: 'http://h/v1/chat/completions'",
         "r.yaml:2:20: upstreams.fast.base_url: must end before the endpoint (as in https://api.openai.com/v1), which Weir adds itself",
     ),
-    ("base_url: 'http://h', dialect: gemini", "r.yaml:2:41: upstreams.fast.dialect: 'gemini' is not supported yet"),
+    (
+        "base_url: 'http://h', dialect: gemeni",
+        "r.yaml:2:41: upstreams.fast.dialect: must be openai, openai-responses, anthropic, gemini, bedrock, ollama or azure, "
+        "not 'gemeni', did you mean 'gemini'?",
+    ),
+    ("base_url: 'http://h', aws: {}", "r.yaml:2:9: upstreams.fast: `aws` is for upstreams of dialect bedrock"),
+    ("base_url: 'http://h', api_version: x", "r.yaml:2:9: upstreams.fast: `api_version` is for upstreams of dialect azure"),
+    (
+        "base_url: 'http://h', dialect: bedrock, api_key: k, aws: {}",
+        "r.yaml:2:9: upstreams.fast: `api_key` and `aws` are two ways to say who you are; take one",
+    ),
+    (
+        "base_url: 'http://h', dialect: bedrock, aws: {access_key_id: k}",
+        "r.yaml:2:55: upstreams.fast.aws: access_key_id and secret_access_key go together",
+    ),
     ("base_url: 'http://h', name: x", None),
     (
         "base_url: 'http://h', headers: {Content-Length: 1}",

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import http.server
+import json
 import os
 import subprocess
 import sys
@@ -32,10 +33,24 @@ server: {{host: 127.0.0.1, port: {port}}}
 admin: {{host: 127.0.0.1, port: {admin}}}
 upstreams:
   llama: {{dialect: openai, base_url: "http://127.0.0.1:{llama}/v1", provider: llama.cpp}}
+  llama-messages: {{dialect: anthropic, base_url: "http://127.0.0.1:{llama}", provider: llama.cpp}}
+  llama-responses: {{dialect: openai-responses, base_url: "http://127.0.0.1:{llama}/v1", provider: llama.cpp}}
 routes:
   - name: local
-    match: {{models: [smollm2-135m]}}
+    match: {{models: [smollm2-135m], dialects: [openai]}}
     targets: [{{upstream: llama}}]
+    first_token: {{timeout: 30s, on_slow: wait}}
+  - name: messages
+    match: {{models: [smollm2-135m], dialects: [anthropic]}}
+    targets: [{{upstream: llama-messages}}]
+    first_token: {{timeout: 30s, on_slow: wait}}
+  - name: responses
+    match: {{models: [smollm2-135m], dialects: [openai-responses]}}
+    targets: [{{upstream: llama-responses}}]
+    first_token: {{timeout: 30s, on_slow: wait}}
+  - name: translated
+    match: {{models: [as-messages]}}
+    targets: [{{upstream: llama-messages, model: smollm2-135m}}]
     first_token: {{timeout: 30s, on_slow: wait}}
 telemetry:
   otlp: {{endpoint: "http://127.0.0.1:{otlp}"}}
@@ -302,6 +317,61 @@ def test_usage_is_known_though_the_client_did_not_ask(site: Site) -> None:
     assert heard.empty == 0, "a chunk without choices reached a client that did not ask for it"
     assert row["usage"]["output"] >= heard.tokens
     assert row["usage"]["input"] > 0
+
+
+def stream(url: str, body: dict[str, Any]) -> tuple[str, list[dict[str, Any]]]:
+    """Ask for a stream without any SDK; return its id in Weir and the documents of its events."""
+    with httpx.stream("POST", url, json=body, headers={"anthropic-version": "2023-06-01"}, timeout=120) as answer:
+        assert answer.status_code == 200, answer.read()
+        lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
+        return answer.headers["x-weir-stream-id"], [json.loads(line) for line in lines if line != "[DONE]"]
+
+
+def test_the_models_anthropic_surface_is_read_as_such(site: Site) -> None:
+    """Tokens, usage and reason of a Messages stream, as an independent reading of its events has them."""
+    body = {"model": MODEL, "max_tokens": 30, "stream": True, "seed": 4, "messages": [{"role": "user", "content": "Tell me about rivers."}]}
+    stream_id, events = stream(f"{site.base}/v1/messages", body)
+    row = site.row(stream_id)
+    begun = next(event["message"] for event in events if event["type"] == "message_start")
+    texts = [event["delta"]["text"] for event in events if event["type"] == "content_block_delta" and event["delta"].get("text")]
+    last = next(event for event in events if event["type"] == "message_delta")
+    read = begun["usage"]["input_tokens"] + begun["usage"].get("cache_read_input_tokens", 0)
+    assert (row["outcome"], row["dialect"], row["route"], row["response_id"]) == ("completed", "anthropic", "messages", begun["id"])
+    assert row["cadence"]["chunks"] == len(texts) > 0
+    assert (row["usage"]["input"], row["usage"]["output"]) == (read, last["usage"]["output_tokens"])
+    assert row["finish"] == [last["delta"]["stop_reason"]]
+    assert row["first_token_at"] is not None
+
+
+def test_the_models_responses_surface_is_read_as_such(site: Site) -> None:
+    """The same of a stream of the Responses API."""
+    body = {"model": MODEL, "max_output_tokens": 30, "stream": True, "input": "Tell me about rivers."}
+    stream_id, events = stream(f"{site.base}/v1/responses", body)
+    row = site.row(stream_id)
+    texts = [event["delta"] for event in events if event["type"] == "response.output_text.delta" and event["delta"]]
+    ended = next(event["response"] for event in events if event["type"] in {"response.completed", "response.incomplete"})
+    assert (row["outcome"], row["dialect"], row["route"]) == ("completed", "openai-responses", "responses")
+    assert row["cadence"]["chunks"] == len(texts) > 0
+    assert (row["usage"]["input"], row["usage"]["output"]) == (ended["usage"]["input_tokens"], ended["usage"]["output_tokens"])
+    assert row["response_id"] == ended["id"]
+
+
+def test_an_openai_client_hears_the_models_anthropic_surface(site: Site) -> None:
+    """The official OpenAI client, the model's Messages API behind it: what it hears is what the row says."""
+    raw = site.client().chat.completions.with_raw_response.create(
+        model="as-messages",
+        messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me about rivers."}],
+        stream=True,
+        max_tokens=30,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(raw.parse())
+    row = site.row(raw.headers["x-weir-stream-id"])
+    said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+    usage = next(chunk.usage for chunk in chunks if chunk.usage)
+    assert (row["outcome"], row["dialect"], row["mutations"]["translated"]) == ("completed", "openai", 1)
+    assert row["cadence"]["chunks"] == len(said) > 0
+    assert (row["usage"]["input"], row["usage"]["output"]) == (usage.prompt_tokens, usage.completion_tokens)
 
 
 def test_a_client_that_leaves_frees_the_model(site: Site) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,13 @@ from blockbuster import blockbuster_ctx
 
 from gateway.app import Worker
 from gateway.config import Config
+from gateway.core.call import Call
+from gateway.core.events import Event
 from gateway.core.messages import Begun, Ended, FromWorker, TargetState
+from gateway.core.prompt import Prompt
 from gateway.core.record import StreamRecord
+from gateway.dialects import DIALECTS
+from gateway.sim.doors import ROOTS
 from gateway.sim.faults import NO_FAULTS, Always, Fault, FaultScript, Script
 from gateway.sim.plan import head
 from gateway.sim.provider import Provider
@@ -304,6 +309,24 @@ class Makers:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
         return b"data: %b\n\n" % orjson.dumps({"id": "chatcmpl-1", "model": "said", "choices": [choice]})
 
+    @staticmethod
+    def call(dialect: str, prompt: Prompt, headers: Mapping[str, str] | None = None) -> tuple[Call, bytes]:
+        """Return a prompt as a client of a dialect sends it: what its answer is read with, and the whole request."""
+        call = DIALECTS[dialect].compose(prompt)
+        said = {"Content-Type": "application/json", **(headers or {})}
+        return call, Makers.post(call.body, ROOTS.get(dialect, "") + call.path, said)
+
+    @staticmethod
+    def heard(call: Call, body: bytes) -> list[Event]:
+        """Return what an answer says to a client of the call's dialect; all of it must be readable."""
+        dialect = DIALECTS[call.dialect]
+        if not call.stream:
+            return list(dialect.read_document(call, body))
+        parser, reader = dialect.framing(call).parser(), dialect.reader(call)
+        events = [event for frame in parser.feed(body) for event in reader.events(frame)]
+        assert not parser.tail.strip()
+        return events
+
 
 def open_sockets() -> int:
     """Count the sockets this process holds."""
@@ -344,12 +367,16 @@ def provide(world: list[Any]) -> Callable[..., Any]:
 def gate(world: list[Any]) -> Callable[..., Any]:
     """Start a worker before these providers: upstreams a, b, c ... in the order of a route that takes every model.
 
+    They speak `dialects`, in that order, OpenAI's when none is said.
+
     Keywords replace parts of the route; `server` and `upstreams` (by name) parts of the rest.
     """
 
-    async def start(*providers: Any, server: Any = None, upstreams: Any = None, **route: Any) -> Gate:
+    async def start(*providers: Any, dialects: Sequence[str] = (), server: Any = None, upstreams: Any = None, **route: Any) -> Gate:
         names = "abcdefgh"[: len(providers)]
         urls = {name: {"base_url": getattr(p, "base_url", p)} for name, p in zip(names, providers, strict=True)}
+        for name, provider, dialect in zip(names, providers, dialects, strict=False):
+            urls[name] = {"base_url": provider.url(dialect), "dialect": dialect}
         told = {name: fields | (upstreams or {}).get(name, {}) for name, fields in urls.items()}
         targets = [{"upstream": name, "priority": rank} for rank, name in enumerate(names)]
         routes = [{"name": "chat", "policy": "priority", "targets": targets} | route]
@@ -366,9 +393,9 @@ def gate(world: list[Any]) -> Callable[..., Any]:
 async def direct(world: list[Any]) -> Callable[..., Any]:
     """Ask a provider without a gateway between: what it sent is what a client must get."""
 
-    async def fetch(provider: Provider, headers: Mapping[str, str] | None = None, **body: Any) -> Client:
+    async def fetch(provider: Provider, headers: Mapping[str, str] | None = None, request: bytes = b"", **body: Any) -> Client:
         _, client = await asyncio.get_running_loop().create_connection(Client, provider.host, provider.port)
-        await client.ask(Makers.request(headers, **body)).finish()
+        await client.ask(request or Makers.request(headers, **body)).finish()
         client.transport.abort()
         return client
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects import openai_chat, openai_reader
+from gateway.dialects.openai.dialect import OpenAI
+from gateway.dialects.openai.reader import ChunkReader
 from gateway.sim.faults import HEALTHY, InOrder, Stall
 from gateway.sim.tempers import Temper
 from gateway.stream.observer import Observer
@@ -18,12 +19,13 @@ class Broken(Exception):
 
 @pytest.fixture
 def broken_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every event makes the dialect's reader raise (E4)."""
+    """Every event, and every answer in one piece, makes the dialect's reader raise (E4)."""
 
     def events(self: Any, frame: Any) -> Any:
         raise Broken
 
-    monkeypatch.setattr(openai_reader.ChunkReader, "events", events)
+    monkeypatch.setattr(ChunkReader, "events", events)
+    monkeypatch.setattr(ChunkReader, "document", events)
 
 
 @pytest.mark.parametrize("spare", [False, True], ids=["", "with a fallback"])
@@ -92,16 +94,18 @@ async def test_the_usage_frame_stays_when_we_cannot_tell(
     assert (await weir.record()).mutations == {}
 
 
-async def test_a_judgement_that_fails(provide: Any, gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_judgement_that_fails(provide: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Even what should never raise may: a bug in the path itself is a 500 of ours, one record, and a line in the log."""
 
     def outgoing(*_: Any) -> bytes:
         raise Broken("secret")
 
-    monkeypatch.setattr(openai_chat.OpenAIChat, "outgoing", outgoing)
+    monkeypatch.setattr(OpenAI, "outgoing", outgoing)
     weir = await gate(await provide())
     client = await weir.fetch()
     record = await weir.record()
-    assert client.status >= 500
+    assert client.status == 500
     assert b"secret" not in client.body
-    assert record.outcome in {"gateway_error", "upstream_error"}
+    assert (record.outcome, record.attempts) == ("gateway_error", [])
+    assert [logged.getMessage() for logged in caplog.records] == [f"stream {record.stream_id} broke the gateway"]
+    caplog.clear()

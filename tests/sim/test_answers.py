@@ -71,6 +71,22 @@ def test_tool_call_arguments_join_to_json() -> None:
     assert orjson.loads(message["tool_calls"][0]["function"]["arguments"])
 
 
+def test_two_tool_calls_follow_each_other() -> None:
+    """Each has an index and an id of its own, and arguments that are one JSON object."""
+    made = answer(Prompt(path=CHAT, model="m"), speech="tools")
+    deltas = [choice["delta"]["tool_calls"][0] for choice in choices(made)]
+    assert [delta["index"] for delta in deltas] == [0] * 6 + [1] * 6
+    calls = orjson.loads(made.document())["choices"][0]["message"]["tool_calls"]
+    assert len({call["id"] for call in calls}) == 2
+    assert all(orjson.loads(call["function"]["arguments"]) for call in calls)
+
+
+def test_cached_input_is_part_of_the_input() -> None:
+    """No more of the input can come from the cache than there is."""
+    assert answer(Prompt(path=CHAT, model="m", input_tokens=9), cached=4).usage()["prompt_tokens_details"] == {"cached_tokens": 4}
+    assert answer(Prompt(path=CHAT, model="m", input_tokens=2), cached=4).usage()["prompt_tokens_details"] == {"cached_tokens": 2}
+
+
 def test_usage_is_null_on_chunks_only_when_asked_for() -> None:
     """With include_usage every other chunk says usage null, as OpenAI does; without it the key is absent."""
     asked, silent = (answer(Prompt(path=CHAT, model="m", include_usage=include)) for include in (True, False))

@@ -22,7 +22,7 @@ providers:
       - {at: 30s, temper: {like: slow, ttft: 4s, tokens_per_chunk: 2}, faults: [status 429 7, none, {kind: stall, after: 1}]}
     repeat: 2m
   wild:
-    temper: {ttft: 0.1, speech: tool}
+    temper: {ttft: 0.1, speech: tools, cached: 12}
     faults: {every: {n: 10, fault: reset}, chance: {p: 0.1, fault: stall 3 2s}, models: {"x-*": status 500}}
 """
 
@@ -36,6 +36,7 @@ def test_a_full_scenario() -> None:
     assert [fault.kind for fault in fast.changes[0].faults.faults] == ["status", "none", "stall"]
     assert wild.faults == FirstOf((Every(10, ResetAfter()), Chance(0.1, Stall(3, 2)), ByModel({"x-*": Status(500)})))
     assert isinstance(wild.temper, Temper)
+    assert (wild.temper.speech, wild.temper.cached) == ("tools", 12)
 
 
 def test_nothing_written_is_the_default() -> None:

@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gateway.cli import main
+from gateway.dialects import DIALECTS
 from gateway.sim.faults import FAULTS
 from gateway.sim.scenario import SCRIPTS, load_scenario
 from gateway.sim.tempers import PRESETS, Temper
@@ -40,3 +43,10 @@ def test_the_example_is_a_scenario() -> None:
     """What is shown can be loaded."""
     [example] = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     assert [part.name for part in load_scenario(example).parts] == ["fast", "wild"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_is_named(dialect: str) -> None:
+    """On the page, with its base URL, and in the command's own help."""
+    assert f"| `{dialect}` | `http://127.0.0.1:9001" in PAGE
+    assert dialect in CliRunner().invoke(main, ["sim", "--help"]).output

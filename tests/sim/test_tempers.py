@@ -74,7 +74,7 @@ def test_the_same_dice_give_the_same_pace() -> None:
     assert drawn(3) != drawn(4)
 
 
-@pytest.mark.parametrize("wrong", [{"ttft": "soon"}, {"gap": "uniform 1"}, {"burst": 0}, {"tokens_per_chunk": 0}])
+@pytest.mark.parametrize("wrong", [{"ttft": "soon"}, {"gap": "uniform 1"}, {"burst": 0}, {"cached": "some"}, {"tokens_per_chunk": 0}])
 def test_a_wrong_temper_is_refused_when_made(wrong: dict[str, object]) -> None:
     """A mistake shows where the temper is written, not at the first request."""
     with pytest.raises(ValueError):

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from gateway.core.events import Delta, ToolOpened
 from gateway.dialects import DIALECTS
+from gateway.dialects.base import Asked
 from gateway.stream.cadence import CadenceMeter
 from gateway.stream.likeness import learn
 from gateway.stream.observer import Observer
 from gateway.wire.sse import Parser
 
 OPENAI = DIALECTS["openai"]
-CALL = OPENAI.parse_call(OPENAI.endpoints[0], b'{"model":"m","stream":true}')
+CALL = OPENAI.parse_call(OPENAI.endpoints[0], b'{"model":"m","stream":true}', Asked())
 
 
 def chunk(text: str, **extra: object) -> bytes:

