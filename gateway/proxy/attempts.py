@@ -157,6 +157,13 @@ class Race:
     async def _lost(self, trial: Trial, failure: GatewayError) -> bool:
         """A trial failed: go on without it, or say that its answer is the client's."""
         self._racing.remove(trial)
+        try:
+            return await self._answer_or_next(trial, failure)
+        except BaseException:
+            trial.close()
+            raise
+
+    async def _answer_or_next(self, trial: Trial, failure: GatewayError) -> bool:
         if self._racing:
             trial.close()
             self._rehold()
@@ -171,7 +178,6 @@ class Race:
         if retryable and await self._back_off(failure, trial):
             return not self._turned(trial, "retry")
         if trial.head is None or trial.errand.translated:
-            trial.close()
             raise failure
         return True
 

@@ -1,6 +1,7 @@
 """What one call becomes for one upstream: the same bytes where both speak one family of dialects, else the same said in another's words."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from gateway.proxy.headers import translatable
 from gateway.proxy.plane import Live
 from gateway.proxy.upstream import Pool
 
+log = logging.getLogger("weir.proxy")
 LARGE = 256 * 1024
 """A body above this takes longer to translate than a stream may be kept waiting for."""
 
@@ -78,8 +80,13 @@ def translated(live: Live, target: Target, dialect: Dialect) -> Errand:
         prompt = structs.replace(live.prompt(), model=target.model or live.call.model)
         call, dropped = dialect.compose(prompt), tuple(dialect.unsaid(prompt))
         return Errand(dialect, call, dialect.outgoing(call, None, False), asks_usage=False, translated=True, dropped=dropped)
+    except Rejected:
+        raise
     except RecursionError as error:
         raise Rejected("the request body is nested too deeply to be translated", code="untranslatable") from error
+    except Exception as error:
+        log.error("stream %s: the gateway failed to translate this call (%s)", live.record.stream_id, type(error).__name__)
+        raise Rejected("the gateway failed to translate this call", code="untranslatable", status=500) from error
 
 
 def request_for(live: Live, errand: Errand, pool: Pool) -> list[bytes]:

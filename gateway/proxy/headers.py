@@ -98,12 +98,12 @@ def tags(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read `retry-after` in seconds; the HTTP-date form is left to whoever reads the header itself."""
+    """Read `retry-after` in seconds, at most a day; the HTTP-date form is left to whoever reads the header itself."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    return min(seconds, 86_400.0) if seconds >= 0 else None
 
 
 def answer_headers(record: StreamRecord) -> dict[str, str]:

@@ -112,7 +112,8 @@ class Reading:
                 self.observer.feed(tail + self.ending, now)
         except Exception:  # noqa: BLE001  as in `observe`
             self.go_blind()
-        proper = whole if not self.seen else self.observer.complete
+        blind = whole and (self.translation is None or self.translation.finished)
+        proper = self.observer.complete if self.seen else blind
         if self.translation is None:
             return tail if not self.seen or proper else b""
         if not self.is_stream:

@@ -75,10 +75,11 @@ class _Handshake:
     def __init__(self, name: str) -> None:
         self._name = name
         self.transport: asyncio.Transport | None = None
+        self.response: aiohttp.ClientResponse | None = None
         self.headers: Mapping[str, str] = {}
 
     async def __call__(self, request: aiohttp.ClientRequest, ask: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        response = await ask(request)
+        response = self.response = await ask(request)
         self.headers = {name.lower(): value for name, value in response.headers.items()}
         if response.status != SWITCHING:
             body = await _whole(response)
@@ -124,6 +125,8 @@ async def open_line(pool: Pool, opening: Opening, connected: Callable[[], None])
         assert handshake.transport is not None
         return Line(session, ws, handshake.transport, handshake.headers)
     except BaseException as error:
+        if handshake.response is not None:
+            handshake.response.close()
         await session.close()
         if isinstance(error, OSError | UnicodeError | aiohttp.ClientError | ValueError):
             raise _failed(error, pool.name) from error

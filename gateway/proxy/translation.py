@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -13,15 +13,15 @@ from gateway.proxy.errand import Errand
 from gateway.proxy.plane import Live
 
 log = logging.getLogger("weir.proxy")
-MAX_DOCUMENT = 32 << 20
+MAX_DOCUMENT = 8 << 20
 """Bytes of an answer in one piece that are held to be said anew."""
 
 
 class Translation:
     """One answer on its way from the dialect of its upstream to that of its client.
 
-    `broken` is what it died of: a piece of the answer that cannot be said is a hole that its client would never see, so nothing more
-    is said, and the stream must end as an error.
+    `finished` says that the answer has said why it ended. `broken` is what it died of: a piece of it that cannot be said is a hole that
+    its client would never see, so nothing more is said, and the stream must end as an error.
     """
 
     def __init__(self, live: Live, errand: Errand) -> None:
@@ -31,6 +31,7 @@ class Translation:
         self._reader = errand.dialect.reader(errand.call)
         self._parser = errand.dialect.framing(errand.call).parser()
         self._ended = False
+        self.finished = False
         self.broken: GatewayError | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -60,6 +61,7 @@ class Translation:
                 continue
             if events:
                 self._ended = self._ended or any(isinstance(event, Terminated) for event in events)
+                self.finished = self._ended or self.finished or any(isinstance(event, Finished) for event in events)
                 said.append(self._say(events))
 
     def _say(self, events: Sequence[Event]) -> bytes:
@@ -76,19 +78,35 @@ class Translation:
 
     def end(self) -> bytes:
         """Return what a stream that has come to its proper end still lacks."""
-        return self._writer.end() if self.broken is None else b""
+        return self._last(self._writer.end) if self.broken is None else b""
 
     def fail(self, error: GatewayError) -> bytes:
         """Return the last words of a stream that ends in an error."""
-        return self._writer.fail(error)
+        return self._last(lambda: self._writer.fail(error))
+
+    def _last(self, say: Callable[[], bytes]) -> bytes:
+        try:
+            return say()
+        except Exception as error:  # noqa: BLE001  as in `feed`
+            self._give_up("the gateway failed to end this answer", type(error).__name__)
+            return b""
 
     def document(self, body: bytes) -> bytes:
         """Say an answer in one piece as the client wants it, in one piece or as a stream; raises UpstreamError for one that is none."""
-        errand, live = self._errand, self._live
         try:
-            events = errand.dialect.read_document(errand.call, body)
+            return self._document(body)
+        except UpstreamError:
+            raise
         except msgspec.DecodeError as error:
-            raise UpstreamError(f"upstream {live.record.upstream} gave an answer that cannot be read", code="bad_response") from error
+            name = self._live.record.upstream
+            raise UpstreamError(f"upstream {name} gave an answer that cannot be read", code="bad_response") from error
+        except Exception as error:
+            log.error("stream %s: the gateway failed to translate this answer (%s)", self._live.record.stream_id, type(error).__name__)
+            raise UpstreamError("the gateway failed to translate this answer", code="untranslatable_answer") from error
+
+    def _document(self, body: bytes) -> bytes:
+        errand, live = self._errand, self._live
+        events = errand.dialect.read_document(errand.call, body)
         failure = next((event for event in events if isinstance(event, Failed)), None)
         if failure is not None:
             raise ErrorEvent(failure.message, code=failure.code)

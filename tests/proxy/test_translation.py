@@ -11,6 +11,7 @@ from gateway.core.answer import fold
 from gateway.core.events import Delta, Failed, Finished
 from gateway.core.prompt import Image, Prompt, Shape, Text, Tool, Turn
 from gateway.dialects import DIALECTS
+from gateway.dialects.ollama.writer import LineWriter
 from gateway.sim.faults import ErrorEvent, JsonReplyToStream, MissingDone, SlowFirstToken, Status, Truncate
 from gateway.sim.plan import head
 from gateway.sim.tempers import INSTANT
@@ -294,3 +295,39 @@ async def test_a_large_call_is_translated_where_no_stream_waits(provide: Any, ga
     call, client = await ask(weir, make, "openai", msgspec.structs.replace(HELLO, turns=turns))
     assert fold(make.heard(call, client.body)).text
     assert len(orjson.loads(provider.requests[-1].body)["messages"]) == len(turns)
+
+
+@pytest.mark.parametrize("where", ["compose", "feed", "end", "document"])
+async def test_a_translator_that_breaks_leaks_nothing(
+    provide: Any, gate: Any, make: Any, caplog: Any, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Whatever it raises: the client is told, the record says whose fault it was, and every slot is given back."""
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    owner, name = {
+        "compose": (type(DIALECTS["anthropic"]), "compose"),
+        "feed": (LineWriter, "feed"),
+        "end": (LineWriter, "end"),
+        "document": (type(DIALECTS["ollama"]), "write_document"),
+    }[where]
+    call, request = make.call("ollama", WHOLE if where == "document" else HELLO)
+    monkeypatch.setattr(owner, name, broken)
+    weir = await gate(await provide(Status(503)), await provide(temper=SPEECH), dialects=["openai", "anthropic"])
+    client = await (await weir.client()).ask(request).finish()
+    record = await weir.record()
+    assert record.outcome != "completed"
+    assert b"secret" not in client.raw
+    assert not any("secret" in line.getMessage() for line in caplog.records)
+    assert call.model == "m"
+    caplog.clear()
+
+
+async def test_a_picture_larger_than_an_event_is_still_an_answer(provide: Any, gate: Any, make: Any) -> None:
+    """What is too large to be read is passed on all the same, and its stream is not called torn."""
+    huge = b'data: {"candidates":[{"content":{"parts":[{"text":"' + b"x" * (17 << 20) + b'"}]},"finishReason":"STOP"}]}\r\n\r\n'
+    weir = await gate(await provide(make.chunked(huge)), dialects=["gemini"])
+    _, client = await ask(weir, make, "gemini")
+    assert client.body == huge
+    assert (await weir.record()).outcome == "completed"

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, urlencode
 
 import msgspec
+from msgspec import structs
 
 from gateway.core.call import Call
 from gateway.core.errors import GatewayError, Rejected
@@ -30,9 +31,15 @@ PASSED_ON = ("alt", "$alt", "fields", "$fields", "prettyPrint", "$prettyPrint", 
 _COLLECTIONS = ("models", "tunedModels")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
-FRAMING = Framing("text/event-stream", b"\r\n\r\n", b"\r\n\r\n", sse.Parser, sse.Cutter)
+MAX_EVENT = 16 << 20
+"""A picture comes in one event."""
+
+FRAMING = Framing("text/event-stream", b"\r\n\r\n", b"\r\n\r\n", lambda: sse.Parser(MAX_EVENT), sse.Cutter)
 """Two line ends keep it alive: to google-genai for Go a single one belongs to the next event and spoils it, and a comment is, to it as to
 google-genai for Python, JSON that cannot be read."""
+
+
+ARRAY = structs.replace(jsonarray.FRAMING, parser=lambda: jsonarray.Parser(MAX_EVENT))
 
 
 class Gemini:
@@ -77,7 +84,7 @@ class Gemini:
         return {"x-goog-api-key": api_key}
 
     def framing(self, call: Call) -> Framing:
-        return jsonarray.FRAMING if _is_array(call) else FRAMING
+        return ARRAY if _is_array(call) else FRAMING
 
     def reader(self, call: Call) -> reader.ChunkReader:
         return reader.ChunkReader(awaits_end=_is_array(call))

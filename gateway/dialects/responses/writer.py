@@ -37,7 +37,20 @@ _FORMS: Mapping[Kind, _Form] = {
 class EventWriter:
     """Writes one stream. Text items are closed when something else begins, tool calls at the end: their arguments may interleave."""
 
-    __slots__ = ("_begun", "_called", "_calls", "_ended", "_envelope", "_finished", "_frames", "_items", "_number", "_speaking", "_usage")
+    __slots__ = (
+        "_begun",
+        "_call_ids",
+        "_called",
+        "_calls",
+        "_ended",
+        "_envelope",
+        "_finished",
+        "_frames",
+        "_items",
+        "_number",
+        "_speaking",
+        "_usage",
+    )
 
     def __init__(self, call: Call, stamp: Stamp) -> None:
         self._envelope = Envelope(call, stamp)
@@ -48,6 +61,7 @@ class EventWriter:
         self._speaking: Spoken | None = None
         self._calls: dict[int, FunctionCall] = {}
         self._called: list[FunctionCall] = []
+        self._call_ids: set[str] = set()
         self._finished: Finished | None = None
         self._usage: Usage | None = None
 
@@ -167,7 +181,7 @@ class EventWriter:
         self._begin()
         self._close_text("completed")
         index = len(self._items)
-        call_id = _unused(event.id, self._called) or self._envelope.item_id("call", index)
+        call_id = _unused(event.id, self._call_ids) or self._envelope.item_id("call", index)
         call = FunctionCall(self._envelope.item_id("fc", index), index, call_id, event.name or "", [])
         self._add(call)
         self._calls[event.index] = call
@@ -233,15 +247,19 @@ def document_of(call: Call, answer: Answer, stamp: Stamp) -> dict[str, Any]:
     return envelope.document(status, output, reason, answer.usage, error)
 
 
-def _unused(id: str | None, items: Sequence[Item]) -> str | None:  # noqa: A002
+def _unused(id: str | None, known: set[str]) -> str | None:  # noqa: A002
     """Return the id that an upstream gave a call, None when it gave another the same: results could not be told apart, and
-    openai-python refuses such a response."""
-    return None if any(isinstance(item, FunctionCall) and item.call_id == id for item in items) else id
+    openai-python refuses such a response. It is among the `known` from now on."""
+    if id is None or id in known:
+        return None
+    known.add(id)
+    return id
 
 
 def _items_of(answer: Answer, envelope: Envelope, none: str) -> list[Item]:
     """Return the output; `none` is what a tool call without arguments says."""
     items: list[Item] = []
+    call_ids: set[str] = set()
     if answer.reasoning:
         items.append(Spoken(envelope.item_id("rs", 0), 0, True, [Part("reasoning", [answer.reasoning])]))
     said: list[tuple[Kind, str]] = [("text", answer.text), ("refusal", answer.refusal)]
@@ -249,6 +267,6 @@ def _items_of(answer: Answer, envelope: Envelope, none: str) -> list[Item]:
         items.append(Spoken(envelope.item_id("msg", len(items)), len(items), False, parts))
     for tool in answer.tools:
         index = len(items)
-        call_id = _unused(clipped(tool.id), items) or envelope.item_id("call", index)
+        call_id = _unused(clipped(tool.id), call_ids) or envelope.item_id("call", index)
         items.append(FunctionCall(envelope.item_id("fc", index), index, call_id, tool.name, [tool.arguments or none]))
     return items
