@@ -134,13 +134,14 @@ class Reading:
         """Take out the usage frame that only our asking has caused; anything doubtful stays in."""
         if not self.seen:
             return data
-        dialect, mutations = self._errand.dialect, self._live.record.mutations
+        blank = data.rfind(b"\n\n", 0, data.find(self.mark))
+        start = blank + 2 if blank >= 0 else 0  # what stands before the event with the mark is not it
         parser = self._framing.parser()
-        frames = parser.feed(data)
-        kept = [frame.raw for frame in frames if not dialect.is_usage_frame(frame)]
-        if len(kept) < len(frames):
-            mutations["usage_stripped"] = mutations.get("usage_stripped", 0) + len(frames) - len(kept)
-        return b"".join(kept) + parser.tail
+        frames = parser.feed(data[start:])
+        kept = [frame.raw for frame in frames if not self._errand.dialect.is_usage_frame(frame)]
+        for _ in range(len(frames) - len(kept)):
+            self._live.count("usage_stripped")
+        return data[:start] + b"".join(kept) + parser.tail
 
     def edited(self, data: bytes) -> bytes:
         """Return bytes as the client gets them."""

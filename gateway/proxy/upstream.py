@@ -17,6 +17,8 @@ MAX_HEAD = 64 * 1024
 IDLE_SECONDS = 15.0
 """Shorter than the keep-alive of common servers (uvicorn 5 s and gunicorn 2 s excepted: those end as one retried stale connection)."""
 
+SMALL = 64 * 1024
+"""A body below this is copied behind its head rather than written beside it."""
 WHOLE_CHUNKS = {len(line) + size + 2: line for size in range(1, 2048) if (line := b"%x\r\n" % size)}
 """By the length of a read that is one HTTP chunk and nothing else: the line it then begins with."""
 
@@ -107,7 +109,10 @@ class Connection(asyncio.Protocol):
         self.busy, self._now = True, 0.0
         self._ended = self._until_close = self._between_chunks = False
         self._head_size = 0
-        self.transport.writelines(request)
+        if len(request[-1]) < SMALL:
+            self.transport.write(b"".join(request))  # cheaper than two buffers
+        else:
+            self.transport.writelines(request)
 
     def data_received(self, data: bytes) -> None:
         now = self._now = self._clock()
