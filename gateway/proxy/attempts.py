@@ -8,7 +8,7 @@ from gateway.config import Target
 from gateway.core.errors import GatewayError, NoTarget, Rejected, SlowFirstToken, UpstreamStalled
 from gateway.core.owners import Owner
 from gateway.core.record import Why
-from gateway.proxy.errand import Errand, Errands
+from gateway.proxy.errand import LARGE, Errand, Errands
 from gateway.proxy.plane import Live
 from gateway.proxy.trial import Trial
 from gateway.routing.policy import deadline
@@ -48,7 +48,8 @@ class Race:
         Raises the last failure as a GatewayError when there is no answer to pass on.
         """
         try:
-            await self._errands.prepare(self._order)
+            if len(self._live.call.body) > LARGE:
+                await self._errands.prepare(self._order)
             if (errand := self._next()) is None:
                 raise self._refusal or NoTarget(f"route {self._route.name} has no target")
             self._launch("first", errand)

@@ -45,12 +45,11 @@ class Errands:
         self._known: dict[tuple[str, str | None], Errand | Rejected] = {}
 
     async def prepare(self, order: Iterable[Target]) -> None:
-        """Translate a large call for the targets that it must be translated for."""
-        if len(self._live.call.body) > LARGE:
-            for target in order:
-                if self._foreign(target):
-                    with suppress(Rejected):
-                        await asyncio.to_thread(self.make, target)
+        """Translate the call, in a thread, for the targets that it must be translated for."""
+        for target in order:
+            if self._foreign(target):
+                with suppress(Rejected):
+                    await asyncio.to_thread(self.make, target)
 
     def make(self, target: Target) -> Errand:
         """Return the errand for a target; raises `core.errors.Rejected` that names what the target's dialect cannot express."""

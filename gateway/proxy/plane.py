@@ -137,8 +137,6 @@ class Live:
         self.call, self.route, self.headers = call, route, headers
         self.framing = self.dialect.framing(call)
         self.plane.live[self.record.stream_id] = self
-        self.plane.retries[route.name].called(self.plane.clock())
-        self.plane.hedges[route.name].called(self.plane.clock())
 
     def prompt(self) -> Prompt:
         """Return the call in no dialect, for targets of another one; raises `core.errors.Rejected` for what only its own can say."""
@@ -175,10 +173,15 @@ class Live:
         return blame(end - start, self.pauses.within(start, end), self.plane.lag.within(start, end))
 
     def move(self, state: State, upstream: str, now: float) -> None:
-        """Say where the stream is now; the first word tells its record along, once the first target is being asked."""
+        """Say where the stream is now. The first word, once the first target is being asked, tells its record and counts the call."""
         self.state = state
-        self.plane.tell(Moved(self.record.stream_id, state, upstream, now) if self._told else Begun(self.record, state))
+        if self._told:
+            self.plane.tell(Moved(self.record.stream_id, state, upstream, now))
+            return
         self._told = True
+        self.plane.tell(Begun(self.record, state))
+        self.plane.retries[self.route.name].called(now)
+        self.plane.hedges[self.route.name].called(now)
 
     def end_early(self, why: GatewayError) -> None:
         """End this stream from our side, in whatever phase it is: the client is told, the outcome is `why`'s."""

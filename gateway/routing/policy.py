@@ -27,6 +27,8 @@ def plan(route: Route, model: str, health: Health, now: float, dice: Dice) -> li
 
     When none is usable: the one that is so soonest, so that a route with targets never gives an empty plan.
     """
+    if len(route.targets) == 1:
+        return list(route.targets)
     known = health.target
     options = [(target, known((target.upstream, target.model or model))) for target in route.targets]
     usable = [option for option in options if option[1].circuit.usable(now)]

@@ -57,6 +57,8 @@ def test_never_more_than_ratio_or_burst_in_a_window(happenings):
         budget.called(now)
         calls.append(now)
         extras += [now for _ in range(wanted) if budget.allow(now)]
+        if not extras or extras[-1] != now:
+            continue  # calls that leave the window later cannot take back what was allowed for them
         recent = [at for at in extras if now - at < 9.99]
         assert len(recent) <= max(3, 0.2 * len([at for at in calls if now - at <= 11.01]))
 
