@@ -12,6 +12,7 @@ from gateway.proxy.errand import Errand, request_for
 from gateway.proxy.headers import retry_after
 from gateway.proxy.plane import Live
 from gateway.proxy.reading import Reading
+from gateway.proxy.signing import SigningError
 from gateway.proxy.translation import MAX_DOCUMENT
 from gateway.proxy.upstream import Connection, Head, Listener, Sink
 
@@ -76,6 +77,8 @@ class Trial:
                 self._enter("connect")
             await self.pool.make_ready()
             self._send(await self.pool.connect())
+        except SigningError as error:
+            self.fail(ConnectFailed(f"upstream {self.pool.name}: {error}", code="signing_failed"), "connect_error")
         except Exception as error:  # noqa: BLE001  whatever a dial raises, the race must hear of it
             self.fail(error if isinstance(error, ConnectFailed) else connect_failed(error, self.pool.name), "connect_error")
 

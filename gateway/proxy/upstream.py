@@ -17,6 +17,8 @@ MAX_HEAD = 64 * 1024
 IDLE_SECONDS = 15.0
 """Shorter than the keep-alive of common servers (uvicorn 5 s and gunicorn 2 s excepted: those end as one retried stale connection)."""
 
+SETTLED_SECONDS = 30.0
+"""Credentials just asked for are used at least this long, also those that AWS hands out shortly before they end."""
 SMALL = 64 * 1024
 """A body below this is copied behind its head rather than written beside it."""
 WHOLE_CHUNKS = {len(line) + size + 2: line for size in range(1, 2048) if (line := b"%x\r\n" % size)}
@@ -253,6 +255,8 @@ class Pool:
         self.address = f"{url.scheme}://{self.host}"
         self.refuses_usage = False
         self.signer: Signer | None = None
+        self._settled_until = 0.0
+        self._preparing = asyncio.Lock()
         self.added = frozenset(name.lower() for name in upstream.headers)
         self._clock = clock
         self._idle: dict[Connection, None] = {}  # oldest first
@@ -261,12 +265,14 @@ class Pool:
     @property
     def is_ready(self) -> bool:
         """True when a request can be sent at once: there is nothing to sign, or fresh credentials to sign it with."""
-        return self.config.aws is None or (self.signer is not None and self.signer.is_fresh)
+        return self.config.aws is None or (self.signer is not None and (self.signer.is_fresh or self._clock() < self._settled_until))
 
     async def make_ready(self) -> None:
         """Find or refresh what requests are signed with: that reads files and may ask AWS, so a thread does it."""
-        if not self.is_ready:
-            self.signer = await asyncio.to_thread(self._signer)
+        async with self._preparing:  # one of them asks, whoever comes meanwhile waits for it
+            if not self.is_ready:
+                self.signer = await asyncio.to_thread(self._signer)
+                self._settled_until = self._clock() + SETTLED_SECONDS
 
     def _signer(self) -> Signer:
         aws = self.config.aws

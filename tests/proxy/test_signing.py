@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -309,3 +310,37 @@ def test_a_host_without_region_is_an_error(host):
     """A proxy's name tells nothing: the region must be configured."""
     with pytest.raises(SigningError, match="region"):
         region_of(f"https://{host}/model/m/converse")
+
+
+async def test_an_upstream_that_cannot_be_signed_for_says_why(provide: Any, gate: Any, make: Any) -> None:
+    """No region in the configuration nor in the host's name: 502 that names the reason, and nothing was asked."""
+    pytest.importorskip("botocore")
+    provider = await provide()
+    aws = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "wJalrXUtnFEMI"}
+    weir = await gate(provider, dialects=["bedrock"], upstreams={"a": {"aws": aws}}, retry={"attempts": 1})
+    client = await (await weir.client()).ask(make.post(b'{"messages":[]}', "/model/m/converse")).finish()
+    assert (client.status, provider.total) == (502, 0)
+    assert b"region" in client.body
+    assert b"wJalr" not in client.raw
+    record = await weir.record()
+    assert record.attempts[0].error == "signing_failed"
+
+
+async def test_calls_that_come_together_ask_for_credentials_once(
+    provide: Any, gate: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many, and however soon the credentials will end."""
+    pytest.importorskip("botocore")
+    made = []
+    aws = {"region": "eu-west-1", "access_key_id": "AKIDEXAMPLE", "secret_access_key": "wJalrXUtnFEMI"}
+    provider = await provide()
+    weir = await gate(provider, dialects=["bedrock"], upstreams={"a": {"aws": aws}})
+    pool = weir.plane.pools["a"]
+    make_signer = pool._signer
+    monkeypatch.setattr(pool, "_signer", lambda: made.append(1) or make_signer())
+    monkeypatch.setattr(Signer, "is_fresh", property(lambda _: False))
+    call = make.post(b'{"messages":[{"role":"user","content":[{"text":"hello"}]}]}', "/model/m/converse")
+    clients = [(await weir.client()).ask(call) for _ in range(5)]
+    assert [(await client.finish()).status for client in clients] == [200] * 5
+    assert len(made) == 1
+    assert all("AWS4-HMAC-SHA256" in request.headers["authorization"] for request in provider.requests)
