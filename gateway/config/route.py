@@ -124,6 +124,8 @@ class Client(Part):
     """A client that takes no byte for this long is disconnected."""
     on_disconnect: Annotated[Literal["cancel"], choice("drain")] = "cancel"
     """What happens to the upstream call when the client goes away."""
+    on_failure: Literal["event", "cut"] = "event"
+    """How a stream that fails midway ends after its error event: as a whole HTTP body, or visibly cut, for clients that read only bytes."""
 
 
 class Retry(Part):

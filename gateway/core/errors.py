@@ -97,10 +97,43 @@ class StreamTruncated(UpstreamError):
     outcome: Outcome = "upstream_truncated"
 
 
+MEANT: tuple[tuple[tuple[str, ...], int], ...] = (
+    (("ratelimit", "throttl", "resourceexhausted", "toomanyrequests", "quota"), 429),
+    (("overloaded", "unavailable", "notready", "capacity"), 503),
+    (("timeout", "deadline"), 504),
+    (("invalidrequest", "invalidargument", "badrequest", "validation", "failedprecondition", "contextlength", "contentpolicy"), 400),
+    (("notfound",), 404),
+)
+"""What providers' own words for an error in a stream have in common, and the status that the same error has outside of one."""
+
+
+def status_meant(code: str) -> int:
+    """Return the HTTP status that an error reported inside a stream would have had, 502 for one that says nothing of the kind.
+
+    `code` is the provider's: a word (`rate_limit_exceeded`, `ThrottlingException`, `RESOURCE_EXHAUSTED`) or a status as text.
+    """
+    word = "".join(letter for letter in code.lower() if letter.isalnum())
+    if len(word) == 3 and word.isascii() and word.isdigit() and 400 <= int(word) < 600:
+        return int(word)
+    return next((status for words, status in MEANT if any(known in word for known in words)), 502)
+
+
+UPSTREAMS_FAULT = frozenset({401, 403, 408, 429})
+"""4xx that say something about the upstream or our key to it; any other is about the call, and no target is worse for it."""
+
+
+def blames_upstream(status: int) -> bool:
+    """Tell whether an error of this status, from an upstream, says that the upstream is in trouble."""
+    return status >= 500 or status in UPSTREAMS_FAULT
+
+
 class ErrorEvent(UpstreamError):
-    """The upstream answered 200 and then reported an error inside its stream."""
+    """The upstream answered 200 and then reported an error inside its stream; `status` is what that error would have been outside."""
 
     code = "error_event"
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, code=code, status=status_meant(code))
 
 
 class SlowFirstToken(UpstreamError):

@@ -139,7 +139,7 @@ async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None
     elif relay.reading.is_stream:
         relay.end_with(failure)
         live.reply.hang_up_after()
-        await live.reply.close()
+        await (live.reply.cut() if live.route.client.on_failure == "cut" else live.reply.close())
     else:
         live.reply.break_off()
 

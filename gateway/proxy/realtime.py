@@ -11,7 +11,7 @@ from aiohttp import web
 from gateway.config import Route, Target
 from gateway.core.buckets import LATENCY_BOUNDS, subdivide, with_thresholds
 from gateway.core.call import Call
-from gateway.core.errors import ConnectFailed, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown
+from gateway.core.errors import ConnectFailed, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown, blames_upstream
 from gateway.core.record import Attempt, Why
 from gateway.dialects import DIALECTS
 from gateway.proxy.doors import JSON, Params
@@ -21,7 +21,6 @@ from gateway.proxy.plane import Live, Plane
 from gateway.proxy.realtime_dial import CLOSING_SECONDS, SWITCHING, Line, Opening, Refused, open_line
 from gateway.proxy.realtime_session import Session
 from gateway.proxy.reply import HIGH_WATER, SERVER, Reply
-from gateway.proxy.trial import UPSTREAMS_FAULT
 from gateway.proxy.verdict import client_left
 from gateway.routing.health import Ticket
 from gateway.routing.policy import plan
@@ -248,7 +247,7 @@ class Full(ConnectFailed):
 def at_fault(error: GatewayError) -> bool:
     """Tell whether an upstream's refusal says that something is wrong with it, or with our key to it."""
     status = int(error.code)
-    return status < 400 or status >= 500 or status in UPSTREAMS_FAULT
+    return status < 400 or blames_upstream(status)
 
 
 def retryable(route: Route, error: GatewayError) -> bool:

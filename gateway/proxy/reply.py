@@ -146,6 +146,12 @@ class Reply:
                 self.transport.write(end)
             await self.drained()
 
+    async def cut(self) -> None:
+        """End the body visibly unfinished, but only once the client has what was written: the connection goes without its last chunk."""
+        if not self.gone:
+            await self.drained()
+            self.transport.close()
+
     def break_off(self) -> None:
         """End the body visibly unfinished: the connection goes without its last chunk or missing bytes of its stated length."""
         self.transport.abort()

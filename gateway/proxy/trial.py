@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Literal
 
 from gateway.config import Stall, Target
-from gateway.core.errors import ConnectFailed, ErrorEvent, GatewayError, StreamTruncated, UpstreamError
+from gateway.core.errors import ConnectFailed, ErrorEvent, GatewayError, StreamTruncated, UpstreamError, blames_upstream
 from gateway.core.record import Attempt, AttemptOutcome, Why
 from gateway.proxy.dial import connect_failed
 from gateway.proxy.errand import Errand, request_for
 from gateway.proxy.headers import retry_after
+from gateway.proxy.inflate import Inflated, opened
 from gateway.proxy.plane import Live
 from gateway.proxy.reading import Reading
 from gateway.proxy.signing import SigningError
@@ -18,8 +19,6 @@ from gateway.proxy.upstream import Connection, Head, Listener, Sink
 
 HOLD_BYTES = 64 * 1024
 HOLD_CHUNKS = 64
-UPSTREAMS_FAULT = frozenset({401, 403, 408, 429})
-"""4xx that say something about the upstream or our key to it; any other is about the call, and no target is worse for it."""
 
 Phase = Literal["queue", "connect", "upstream_wait"]
 
@@ -51,6 +50,7 @@ class Trial:
         self._heard_at = self.attempt.dialed_at
         self._connection: Connection | None = None
         self._dialing: asyncio.Task[None] | None = None
+        self._inflated: Inflated | None = None
         self._slot = self._closed = False
 
     def start(self, now: float) -> None:
@@ -96,6 +96,10 @@ class Trial:
         self._enter("upstream_wait")
 
     def on_head(self, head: Head, now: float) -> None:
+        if (plain := opened(head)) is not None and self._connection is not None:
+            head, self._inflated = plain, Inflated(self.listen, self, self._connection.drop)
+            self._connection.sink, self._connection.listener = self._inflated, self._inflated
+            self.live.count("decompressed")
         self.head, self._heard_at = head, now
         self.attempt.status, self.attempt.headers_at = head.status, now
         assert self.reading is not None
@@ -182,7 +186,7 @@ class Trial:
             said or f"upstream {name} answered {status}", code=str(status), status=status, retry_after=retry_after(self.head.headers)
         )
         self.attempt.error = str(status)
-        if status >= 500 or status in UPSTREAMS_FAULT:
+        if blames_upstream(status):
             self.ticket.failed(now, str(status), failure.retry_after)
         self._settle(failure, "status", now)
 
@@ -190,7 +194,7 @@ class Trial:
         """Give up on this target; its connection goes."""
         now = self.live.plane.clock()
         self.attempt.error = failure.code
-        if outcome != "slow":
+        if outcome != "slow" and blames_upstream(failure.status):
             self.ticket.failed(now, failure.code)
         self.head = None
         self.close()
@@ -236,7 +240,10 @@ class Trial:
             return None
         connection, self._connection = self._connection, None
         assert connection is not None
-        connection.sink, connection.listener = sink, listener
+        if (inflated := self._inflated) is not None:
+            inflated.sink, inflated.listener = sink, listener
+        else:
+            connection.sink, connection.listener = sink, listener
         connection.resume()
         return connection
 

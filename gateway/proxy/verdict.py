@@ -1,6 +1,6 @@
 """What to call the end of a stream, and what the record keeps of it."""
 
-from gateway.core.errors import GatewayError, StreamTruncated, UpstreamError
+from gateway.core.errors import ErrorEvent, GatewayError, StreamTruncated, blames_upstream
 from gateway.core.record import AttemptOutcome, StreamRecord
 from gateway.proxy.plane import Live
 from gateway.proxy.relay import Relay
@@ -25,7 +25,7 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     elif relay.killed is not None and (relay.killed.outcome == "client_stalled" or not observer.terminated):
         failure = relay.killed
     elif (reported := observer.failure) is not None:
-        failure = UpstreamError("reported in the stream", code=reported.code)
+        failure = ErrorEvent("reported in the stream", code=reported.code)
     elif not relay.ended and not observer.complete:
         return None  # the client has left first: `client_left` says so
     elif trial.failure is not None:
@@ -40,7 +40,8 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     record.outcome, record.error = failure.outcome, failure.code
     if outcome := ATTEMPT_OUTCOMES.get(failure.outcome):
         trial.attempt.outcome, trial.attempt.error = outcome, failure.code
-        trial.ticket.failed(live.plane.clock(), failure.code)
+        if blames_upstream(failure.status):
+            trial.ticket.failed(live.plane.clock(), failure.code)
     return None if observer.failure is not None and broken is None else failure
 
 

@@ -51,6 +51,16 @@ async def test_half_an_event_is_dropped(provide: Any, gate: Any, make: Any, how:
     assert (before, error["code"]) == (spoken, CODES[how])
 
 
+@pytest.mark.parametrize("how", STEPS)
+async def test_a_body_that_is_visibly_cut(provide: Any, gate: Any, make: Any, how: str) -> None:
+    """With `on_failure: cut` the error event is the last there is: no last chunk, so that whoever counts bytes sees it too (A1e)."""
+    weir = await gate(await provide(make.chunked(make.event("one"), 0.01, STEPS[how])), client={"on_failure": "cut"})
+    client = await (await weir.ask()).gone()
+    before, error = last_error(client.body)
+    assert (before, error["code"], client.complete, client.ended) == (make.event("one"), CODES[how], False, "fin")
+    assert (await weir.record()).outcome == "upstream_truncated"
+
+
 async def test_half_an_event_that_is_out_already_is_closed_first(provide: Any, gate: Any, make: Any) -> None:
     """Of an event too large to hold, half is out when the stream breaks: a blank line ends it before the error event (A1c)."""
     torn = b'data: {"choices":[{"delta":{"content":"' + b"x" * 200_000
@@ -152,13 +162,18 @@ async def test_an_error_status_is_the_clients_answer(provide: Any, gate: Any) ->
     assert (record.outcome, record.error, record.status, record.parser_errors) == ("upstream_error", "429", 429, {})
 
 
-async def test_an_error_as_first_event_is_a_status(provide: Any, gate: Any, make: Any) -> None:
-    """While nothing is committed, an error event becomes an error status with the upstream's code (A15b)."""
-    weir = await gate(await provide(make.chunked(b'data: {"error":{"message":"no","code":"rate_limit_exceeded"}}\n\n')))
+FIRST_WORDS = {"rate_limit_exceeded": 429, "overloaded_error": 503, "invalid_request_error": 400, "timeout": 504, "server_error": 502}
+
+
+@pytest.mark.parametrize("code", FIRST_WORDS)
+async def test_an_error_as_first_event_is_a_status(provide: Any, gate: Any, make: Any, code: str) -> None:
+    """While nothing is committed, an error event becomes the status it would have had, with the upstream's code (A15b)."""
+    weir = await gate(await provide(make.chunked(b'data: {"error":{"message":"no","code":"%b"}}\n\n' % code.encode())))
     client = await weir.fetch()
-    assert client.status >= 400
-    assert client.document["error"]["code"] == "rate_limit_exceeded"
+    [state] = weir.targets()
+    assert (client.status, client.document["error"]["code"]) == (FIRST_WORDS[code], code)
     assert (await weir.record()).outcome == "upstream_error"
+    assert (state.last_error is None) == (code == "invalid_request_error")  # what is wrong with the call says nothing of the target
 
 
 async def test_a_document_where_a_stream_was_asked_for(provide: Any, gate: Any) -> None:

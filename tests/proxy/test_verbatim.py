@@ -1,7 +1,6 @@
 """Law 1: the bytes a client gets are the bytes the upstream sent, wherever they are cut. On both event loops."""
 
 import asyncio
-import gzip
 import random
 from hashlib import sha256
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from gateway.sim.faults import (
     Fault,
     GarbageFrame,
-    GzipAnyway,
     HugeEvent,
     InOrder,
     JsonReplyToStream,
@@ -83,21 +81,6 @@ async def test_strange_writes(provide: Any, gate: Any, direct: Any, fault: Fault
     assert same(through.body, straight.body)
     assert (through.complete, through.headers["content-type"]) == (True, straight.headers["content-type"])
     assert (record.outcome, record.parser_errors, record.bytes) == ("completed", errors, len(straight.body))
-
-
-async def test_compressed_answers_are_passed_on_as_they_are(provide: Any, gate: Any, direct: Any) -> None:
-    """A stream in gzip that nobody asked for is relayed untouched, block by block, and marked as unread (A7b A7c)."""
-    slow = Temper(ttft=0, gap="20ms", tokens=5)
-    provider = await provide(GzipAnyway(), slow)
-    weir = await gate(provider, usage="leave")
-    through, straight = await weir.fetch({"Accept-Encoding": "gzip, br"}), await direct(await provide(GzipAnyway(), slow))
-    record = await weir.record()
-    assert same(through.body, straight.body)
-    assert gzip.decompress(through.body).endswith(DONE)
-    assert through.headers["content-encoding"] == "gzip"
-    assert len(through.pieces) >= 5
-    assert (record.outcome, record.parser_errors, record.usage) == ("completed", {"unparsed_encoding": 1}, None)
-    assert provider.requests[0].headers["accept-encoding"] == "identity"
 
 
 async def test_an_unknown_encoding_is_passed_on(provide: Any, gate: Any, make: Any) -> None:

@@ -1,0 +1,96 @@
+"""Answers that come compressed although nobody asked: opened on their way, read by read, in every dialect."""
+
+import gzip
+import zlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.core.prompt import Prompt, Text, Turn
+from gateway.dialects import DIALECTS
+from gateway.sim.faults import GzipAnyway, Script
+from gateway.sim.plan import head
+from gateway.sim.steps import Send
+from gateway.sim.tempers import INSTANT, Temper
+
+HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),))
+SLOW = Temper(ttft=0, gap="20ms", tokens=5)
+OK = b'{"id":"c","model":"said","choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3}}'
+
+
+def compressed(encoding: str = "gzip", media_type: str = "text/event-stream") -> bytes:
+    """Return the head of a chunked answer in this encoding."""
+    return head(200, {"Content-Type": media_type, "Content-Encoding": encoding})
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_stream_in_gzip_is_opened_as_it_comes(provide: Any, gate: Any, direct: Any, make: Any, dialect: str) -> None:
+    """The client gets what the provider would have sent plainly, block by block; tokens and usage are known (A7a A7b)."""
+    provider = await provide(GzipAnyway(), SLOW)
+    weir = await gate(provider, dialects=[dialect], usage="leave")
+    _, request = make.call(dialect, HELLO, {"Accept-Encoding": "gzip, br"})
+    client = await (await weir.client()).ask(request).finish()
+    record = await weir.record()
+    assert client.body == (await direct(await provide(temper=SLOW), request=request)).body
+    assert (client.complete, "content-encoding" in client.headers) == (True, False)
+    assert len(client.pieces) >= 5
+    assert (record.outcome, record.cadence.chunks, record.usage.output, record.parser_errors) == ("completed", 5, 5, {})
+    assert record.mutations["decompressed"] == 1
+    assert provider.requests[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_a_document_in_gzip(provide: Any, gate: Any, direct: Any, make: Any, dialect: str) -> None:
+    """An answer in one piece likewise, without the length that is no longer its own (A7b)."""
+    instant = msgspec.structs.replace(INSTANT, tokens=3)
+    weir = await gate(await provide(GzipAnyway()), dialects=[dialect])
+    _, request = make.call(dialect, msgspec.structs.replace(HELLO, stream=False))
+    client = await (await weir.client()).ask(request).finish()
+    record = await weir.record()
+    assert (client.status, client.complete, "content-encoding" in client.headers) == (200, True, False)
+    assert client.document.keys() == (await direct(await provide(temper=instant), request=request)).document.keys()
+    assert (record.outcome, record.usage.output) == ("completed", 3)
+
+
+async def test_a_compressed_answer_is_translated(provide: Any, gate: Any, make: Any) -> None:
+    """To a client of another dialect it makes no difference how its upstream packed the answer."""
+    weir = await gate(await provide(GzipAnyway()), dialects=["anthropic"])
+    call, request = make.call("openai", HELLO)
+    client = await (await weir.client()).ask(request).finish()
+    assert len(make.heard(call, client.body)) > 3
+    assert (await weir.record()).outcome == "completed"
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, lambda body: gzip.compress(body[:20]) + gzip.compress(body[20:])])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "X-GZIP"])
+async def test_what_is_opened(provide: Any, gate: Any, make: Any, pack: Any, encoding: str) -> None:
+    """Gzip and zlib under either name, one member or several, in one read or byte by byte."""
+    body = pack(OK)
+    for pieces in ([body], [body[place : place + 1] for place in range(len(body))]):
+        weir = await gate(await provide(make.chunked(*pieces, head=compressed(encoding, "application/json"))))
+        client = await weir.fetch(stream=False)
+        assert (client.body, client.complete) == (OK, True)
+        assert (await weir.record()).usage.input == 3
+
+
+@pytest.mark.parametrize("junk", [b"no gzip at all", gzip.compress(b"\0" * (9 << 20))], ids=["not gzip", "a bomb"])
+async def test_what_cannot_be_opened_is_an_error(provide: Any, gate: Any, make: Any, junk: bytes) -> None:
+    """Bytes that are not what they are called, or that would fill the memory: 502, or an error event after what was heard."""
+    weir = await gate(await provide(make.chunked(junk, head=compressed())), retry={"attempts": 1})
+    client = await weir.fetch()
+    assert (client.status, (await weir.record()).error) == (502, "bad_response")
+    spoken = zlib.compressobj(wbits=31)
+    first = spoken.compress(make.event("one")) + spoken.flush(zlib.Z_SYNC_FLUSH)
+    weir = await gate(await provide(make.chunked(first, 0.05, b"\xff" * 99, head=compressed())))
+    client = await weir.fetch()
+    assert client.body.startswith(make.event("one") + b"data: {")
+    assert ((await weir.record()).outcome, b"bad_response" in client.body) == ("upstream_truncated", True)
+
+
+async def test_an_error_status_in_gzip(provide: Any, gate: Any) -> None:
+    """The upstream's own error reaches the client in plain text."""
+    body = gzip.compress(b'{"error":{"message":"no"}}')
+    answer = Send(head(400, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, len(body)) + body)
+    client = await (await gate(await provide(Script((answer,))))).fetch()
+    assert (client.status, client.body) == (400, b'{"error":{"message":"no"}}')
