@@ -44,6 +44,7 @@ class Attempt(Struct, kw_only=True):
     status: int | None = None
     outcome: AttemptOutcome = "cancelled"
     error: str | None = None
+    redialed: bool = False
 
 
 class Stall(Struct, frozen=True):

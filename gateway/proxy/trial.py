@@ -151,7 +151,7 @@ class Trial:
         if self.settled:
             return
         if why == "stale":
-            self.ended = None
+            self.ended, self.attempt.redialed = None, True
             self._dialing = asyncio.get_running_loop().create_task(self._dial())
             self._enter("connect")
         elif self.head is not None and self.head.status >= 400:

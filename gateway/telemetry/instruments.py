@@ -60,6 +60,8 @@ _COUNTERS = (
      "Tries at one target each, losers of a race included."),
     ("weir_fallbacks_total", "weir.fallbacks", "{fallback}", ("route", "from", "to", "reason"),
      "Changes of target before the first byte, and what the one before had done."),
+    ("weir_stale_connections_total", "weir.stale_connections", "{connection}", ("upstream",),
+     "Kept-alive connections that an upstream had closed as a call was sent on them; it was sent again on a new one."),
     ("weir_retry_after_first_chunk_total", "weir.retry_after_first_chunk", "{attempt}", ("route",),
      "Attempts begun after the client had its first bytes: stays 0, or a law is broken."),
     ("weir_cost_usd_total", "weir.cost.usd", "{USD}", ("route", "tenant"),

@@ -112,6 +112,8 @@ class Tally:
                 self._metrics.count("weir_fallbacks_total", labels)
             if record.first_write_at is not None and attempt.dialed_at > record.first_write_at:
                 self._metrics.count("weir_retry_after_first_chunk_total", (route,))
+            if attempt.redialed:
+                self._metrics.count("weir_stale_connections_total", (upstream,))
             previous = attempt
 
     def _oddities(self, record: StreamRecord) -> None:

@@ -41,6 +41,7 @@ async def test_a_stale_connection_is_replaced_once(provide: Any, gate: Any, unti
     assert (client.status, client.body.endswith(b"[DONE]\n\n"), connections(provider)) == (200, True, [1, 1, 2])
     assert (record.outcome, len(record.attempts), record.attempts[0].outcome) == ("completed", 1, "won")
     assert weir.targets()[0].last_error is None
+    assert [told.attempts[0].redialed for told in weir.book.records] == [False, True]
 
 
 async def test_a_new_connection_that_closes_is_no_stale_one(provide: Any, gate: Any) -> None:

@@ -88,6 +88,14 @@ def test_exemplars_lead_to_traces(recorder: Recorder, make_record: MakeRecord) -
     assert "trace_id" not in render(recorder.collect(), "")[0].decode()
 
 
+def test_a_stale_connection_is_counted(recorder: Recorder, make_record: MakeRecord) -> None:
+    """What the relay mended without a word is still told: the upstream closes connections sooner than we expect."""
+    record = make_record(1)
+    record.attempts[0].redialed = True
+    recorder.receive(Ended(1, record))
+    assert total(recorder, "weir_stale_connections_total", upstream=record.attempts[0].upstream) == 1
+
+
 def test_outcomes_sum_to_requests(recorder: Recorder, make_record: MakeRecord) -> None:
     """Every accepted request is in exactly one series of weir_streams_total."""
     fed(recorder, make_record)
