@@ -88,7 +88,7 @@ class Handler:
         finally:
             relay.close()
             failure = verdict(live, trial, relay)
-            note(live.record, trial, relay)
+            note(live, trial, relay)
         await finish(live, relay, failure)
 
 

@@ -51,11 +51,12 @@ def client_left(record: StreamRecord) -> None:
         record.outcome = "client_disconnect"
 
 
-def note(record: StreamRecord, trial: Trial, relay: Relay) -> None:
-    """Copy what the observer has seen into the record."""
-    observer = relay.reading.observer
+def note(live: Live, trial: Trial, relay: Relay) -> None:
+    """Copy what the observer has seen into the record; a silence that lasted until the end was a stall like any other."""
+    record, observer = live.record, relay.reading.observer
     relay.tell_first_token()
-    trial.attempt.ended_at = relay.ended_at
+    trial.attempt.ended_at = ended_at = relay.ended_at or live.plane.clock()
+    relay.reading.meter.close(ended_at)
     record.status = trial.attempt.status
     record.first_event_at, record.first_token_at = observer.first_event_at, observer.first_token_at
     record.first_answer_at, record.last_token_at = observer.first_answer_at, observer.last_token_at
