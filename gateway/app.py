@@ -108,6 +108,8 @@ class Worker:
         """Take no new calls; let streams run on for `seconds`, then end each in its dialect's own words."""
         plane = self.plane
         plane.stopping = True
+        for live in plane.live.values():
+            live.drain(plane.clock())
         await plane.emptied(seconds)
         for live in tuple(plane.live.values()):
             live.end_early(Stopped("the gateway is shutting down"))

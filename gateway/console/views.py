@@ -47,6 +47,7 @@ def live_summary(stream: LiveStream, told: Account, now: float) -> View:
         "state": stream.state,
         "upstream": stream.upstream,
         "outcome": None,
+        "chunks": None,
         "age": max(0.0, now - stream.record.received_at),
         "in_state": max(0.0, now - stream.since),
         "stalls": sum(stream.announced.values()),

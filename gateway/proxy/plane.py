@@ -174,7 +174,7 @@ class Live:
 
     def move(self, state: State, upstream: str, now: float) -> None:
         """Say where the stream is now. The first word, once the first target is being asked, tells its record and counts the call."""
-        self.state = state
+        self.state = state = "draining" if self.plane.stopping else state
         if self._told:
             self.plane.tell(Moved(self.record.stream_id, state, upstream, now))
             return
@@ -182,6 +182,11 @@ class Live:
         self.plane.tell(Begun(self.record, state))
         self.plane.retries[self.route.name].called(now)
         self.plane.hedges[self.route.name].called(now)
+
+    def drain(self, now: float) -> None:
+        """The worker takes no new calls, and waits for this one."""
+        if self._told:
+            self.move("draining", self.record.upstream, now)
 
     def end_early(self, why: GatewayError) -> None:
         """End this stream from our side, in whatever phase it is: the client is told, the outcome is `why`'s."""

@@ -36,6 +36,7 @@ class Relay:
         "_progress_at",
         "_reply",
         "_resumed_at",
+        "_silent_since",
         "_told",
         "_trial",
         "_unsent",
@@ -62,6 +63,7 @@ class Relay:
         self.bytes, self._unsent = sent, 0
         self.tail = b""
         self.why: str | None = None
+        self._silent_since: float | None = None
         self.ended_at: float | None = None
         self.killed: GatewayError | None = None
 
@@ -193,6 +195,9 @@ class Relay:
         if not self._told and observer.first_token_at is not None:
             self.tell_first_token()
             self._live.move("streaming", self._trial.attempt.upstream, observer.first_token_at)
+        if self._silent_since is not None and (heard := observer.last_token_at) != self._silent_since:
+            self._silent_since = None
+            self._live.move("streaming", self._trial.attempt.upstream, heard or now)
         if self._clogged is not None:
             self._watch_client(now)
         elif self.reading.is_stream:
@@ -236,7 +241,7 @@ class Relay:
             self._trial.ticket.spoke(first_token_at - sent_at, first_token_at)
 
     def _tell_stall(self, now: float) -> None:
-        observer = self.reading.observer
-        at = observer.last_token_at or now
-        self._live.state = "stalled"
-        self._live.plane.tell(Stalled(self._live.record.stream_id, self._live.blame(at, now), "streaming", at))
+        live, at = self._live, self.reading.observer.last_token_at or now
+        self._silent_since = at
+        live.state = "stalled"
+        live.plane.tell(Stalled(live.record.stream_id, live.blame(at, now), "draining" if live.plane.stopping else "streaming", at))
