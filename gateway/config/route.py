@@ -184,8 +184,8 @@ class Route(Part):
     """What is promised."""
     usage: Literal["inject", "leave"] = "inject"
     """Ask the upstream for token counts and strip what the client did not ask for, or leave calls as they are."""
-    mid_stream: Annotated[Literal["error"], choice("resume")] = "error"
-    """What a client gets when its upstream fails in the middle of an answer."""
+    mid_stream: Literal["error", "resume"] = "error"
+    """What a client gets when its upstream fails in the middle of an answer: an error, or the rest of its text from another target."""
     strip: Annotated[tuple[()], only([], (), shown="[]")] = ()
     """Parts of the answer left out. Not supported yet."""
     guards: Annotated[tuple[()], only([], (), shown="[]")] = ()

@@ -65,6 +65,8 @@ def detail(told: Account) -> View:
         attempt["offsets"] = _offsets(attempt, record)
     for stall in view["cadence"]["stalls"]:
         stall["offset"] = stall["at"] - record.received_at
+    for seam in view["seams"]:
+        seam["offset"] = seam["at"] - record.received_at
     return {**view, "derived": _derived(told)}
 
 

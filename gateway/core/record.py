@@ -56,6 +56,18 @@ class Stall(Struct, frozen=True):
     chunk: int
 
 
+class Seam(Struct, frozen=True, kw_only=True):
+    """Where another upstream went on with an answer: when the one before had failed (monotonic), and of what; after how many
+    token-bearing events and characters of text; from which upstream to which."""
+
+    at: float
+    chunks: int
+    characters: int
+    source: str
+    target: str
+    why: str
+
+
 class Cadence(Struct, kw_only=True):
     """How steadily a stream spoke.
 
@@ -177,6 +189,7 @@ class StreamRecord(Struct, kw_only=True):
     bytes: int = 0
     cadence: Cadence = field(default_factory=Cadence)
     voice: Voice | None = None
+    seams: list[Seam] = field(default_factory=list)
     mutations: dict[str, int] = field(default_factory=dict)
     parser_errors: dict[str, int] = field(default_factory=dict)
 

@@ -67,6 +67,10 @@ class Writer(Protocol):
     def fail(self, error: GatewayError) -> bytes:
         """Return the last words of an answer that ends in an error, b"" when it has ended already."""
 
+    def follow(self, frame: Frame) -> bool:
+        """Note a frame of this stream that an upstream of this dialect has written itself: `feed` is to go on after it, in the same
+        blocks and under the same names. Tell whether it could. May raise for a frame of no known shape."""
+
 
 class Dialect(Protocol):
     """One wire format of requests and answers. Stateless: one instance serves every stream."""
@@ -148,6 +152,9 @@ class Dialect(Protocol):
 
     def unsaid(self, prompt: Prompt) -> Sequence[str]:
         """Name the members that `compose` leaves out, `Prompt.harmless` among them."""
+
+    def prefills(self, prompt: Prompt) -> bool:
+        """Tell whether the model of this call goes on with a last turn of its own, rather than refusing it or answering it."""
 
     def writer(self, call: Call, stamp: Stamp) -> Writer:
         """Return a new writer of the stream that answers a client's `call`."""

@@ -32,14 +32,16 @@ FALLBACK_REASONS: tuple[tuple[str, str], ...] = (
 class Race:
     """The attempts of one call. Fallback and hedge are both "the next target of the order"; the race ends when one trial has spoken."""
 
-    def __init__(self, live: Live, order: Sequence[Target]) -> None:
+    def __init__(self, live: Live, order: Sequence[Target], errands: Errands | None = None, why: Why = "first") -> None:
+        """`why` says what the first attempt is made for; all attempts of a race that resumes a stream are made for that."""
         self._live, self._plane, self._route = live, live.plane, live.route
         self._order = deque(order)
-        self._errands = Errands(live)
+        self._errands = errands or Errands(live)
+        self._why = why
         self._racing: list[Trial] = []
         self._settled: deque[Trial] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._launched = 0
+        self._launched = len(live.record.attempts)
         self._refusal: Rejected | None = None
 
     async def winner(self) -> Trial:
@@ -52,7 +54,7 @@ class Race:
                 await self._errands.prepare(self._order)
             if (errand := self._next()) is None:
                 raise self._refusal or NoTarget(f"route {self._route.name} has no target")
-            self._launch("first", errand)
+            self._launch(self._why, errand)
             while True:
                 trial = await self._next_settled()
                 if trial is None:
@@ -75,7 +77,7 @@ class Race:
         return None
 
     def _launch(self, why: Why, errand: Errand) -> None:
-        trial = Trial(self._live, self._order.popleft(), errand, why, self._on_news)
+        trial = Trial(self._live, self._order.popleft(), errand, "resume" if self._why == "resume" else why, self._on_news)
         self._racing.append(trial)
         self._launched += 1
         now = self._plane.clock()
@@ -173,7 +175,7 @@ class Race:
             self._order.appendleft(trial.target)
             return not self._turned(trial, "retry")
         retryable = self._retryable(trial, failure)
-        if retryable and self._more_targets() and self._turned(trial, "fallback"):
+        if (retryable or self._why == "resume") and self._more_targets() and self._turned(trial, "fallback"):
             self._live.record.fallback_reason = self._live.record.fallback_reason or failure.code
             return False
         if retryable and await self._back_off(failure, trial):

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from urllib.parse import quote
 
@@ -11,11 +11,13 @@ from msgspec import Struct, structs
 from gateway.config import Target
 from gateway.core.call import Call
 from gateway.core.errors import Rejected
+from gateway.core.prompt import Prompt
 from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect, Outgoing
 from gateway.proxy.headers import translatable
 from gateway.proxy.plane import Live
 from gateway.proxy.upstream import Pool
+from gateway.stream.delivered import Continuing
 
 log = logging.getLogger("weir.proxy")
 LARGE = 256 * 1024
@@ -26,7 +28,8 @@ class Errand(Struct, frozen=True):
     """One call on its way to one target.
 
     `call` is what the upstream's answer answers, in the upstream's `dialect`, and `out` what is sent for it. `asks_usage`: a usage
-    frame in the answer is there for us alone. `dropped` names what the target was not told.
+    frame in the answer is there for us alone. `dropped` names what the target was not told. `voice` is who says the answer where it goes on
+    with one that another target began.
     """
 
     dialect: Dialect
@@ -35,6 +38,7 @@ class Errand(Struct, frozen=True):
     asks_usage: bool
     translated: bool = False
     dropped: tuple[str, ...] = ()
+    voice: Continuing | None = None
 
 
 class Errands:
@@ -61,22 +65,25 @@ class Errands:
         key = (dialect.name, target.model)
         if key not in self._known:
             try:
-                self._known[key] = translated(live, target, dialect)
+                self._known[key] = self._translated(target, dialect)
             except Rejected as refusal:
                 self._known[key] = refusal
         if isinstance(errand := self._known[key], Rejected):
             raise errand
         return errand
 
+    def _translated(self, target: Target, dialect: Dialect) -> Errand:
+        return translated(self._live, target, dialect, lambda prompt: prompt)
+
     def _foreign(self, target: Target) -> bool:
         dialect = DIALECTS[self._live.plane.pools[target.upstream].config.dialect]
         return dialect.family != self._live.dialect.family
 
 
-def translated(live: Live, target: Target, dialect: Dialect) -> Errand:
-    """Say a call in another dialect; raises `core.errors.Rejected`."""
+def translated(live: Live, target: Target, dialect: Dialect, change: Callable[[Prompt], Prompt]) -> Errand:
+    """Say a call, changed, in another dialect; raises `core.errors.Rejected`."""
     try:
-        prompt = structs.replace(live.prompt(), model=target.model or live.call.model)
+        prompt = change(structs.replace(live.prompt(), model=target.model or live.call.model))
         call, dropped = dialect.compose(prompt), tuple(dialect.unsaid(prompt))
         return Errand(dialect, call, dialect.outgoing(call, None, False), asks_usage=False, translated=True, dropped=dropped)
     except Rejected:

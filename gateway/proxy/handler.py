@@ -18,8 +18,9 @@ from gateway.proxy.headers import answer_headers, forwarded, left_out, returned,
 from gateway.proxy.plane import Live, Plane
 from gateway.proxy.relay import Relay
 from gateway.proxy.reply import STREAM_HEADERS, Reply
+from gateway.proxy.resume import Legs, relayed
 from gateway.proxy.trial import Trial
-from gateway.proxy.verdict import client_left, note, verdict
+from gateway.proxy.verdict import client_left
 from gateway.routing.policy import plan
 
 log = logging.getLogger("weir.proxy")
@@ -72,6 +73,8 @@ class Handler:
         heed_retry_after(plane, order[0], call.model, now)
         if request.headers.get("x-weir-no-fallback", "").lower() == "true":
             del order[1:]
+        else:
+            live.resumes = route.mid_stream == "resume" and call.stream and call.operation == "chat"
         trial = await Race(live, order).winner()
         try:
             await self._relay(live, trial)
@@ -81,14 +84,8 @@ class Handler:
     async def _relay(self, live: Live, trial: Trial) -> None:
         """Commit to the trial that spoke, and pass its answer on until it ends."""
         live.own("gateway", self._plane.clock())
-        relay = Relay(live, trial, sent=commit(live, trial))
-        try:
-            relay.begin()
-            await relay.finished()
-        finally:
-            relay.close()
-            failure = verdict(live, trial, relay)
-            note(live, trial, relay)
+        sent = commit(live, trial)
+        relay, failure = await (Legs(live).relay(trial, sent) if live.resumes else relayed(live, trial, sent))
         await finish(live, relay, failure)
 
 

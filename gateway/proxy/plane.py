@@ -109,6 +109,7 @@ class Live:
         "plane",
         "record",
         "reply",
+        "resumes",
         "route",
         "state",
         "stop",
@@ -127,6 +128,7 @@ class Live:
         self.state: State = "queue"
         self.stop: Callable[[GatewayError], None] | None = None
         self.stopped: GatewayError | None = None
+        self.resumes = False
         self._told = False
         self._prompt: Prompt | None = None
         self._last_sign = record.received_at
@@ -154,6 +156,10 @@ class Live:
         """When a client that still waits for its first byte should hear that it is not forgotten; None is never."""
         keepalive = self.plane.config.server.keepalive
         return self._last_sign + keepalive if keepalive and self.call.stream and self.framing.keepalive else None
+
+    def heard(self, now: float) -> None:
+        """The client has been sent something."""
+        self._last_sign = now
 
     def keep_waiting(self, now: float) -> None:
         """Open the answer early, and say that we are alive. Another target may still be chosen; a status can no longer be."""

@@ -1,13 +1,16 @@
 """What we make of one response as it passes: where its events end, what they say, and what of it is not the client's as it stands."""
 
+import time
 from collections.abc import Callable
 
 from gateway.core.errors import GatewayError
+from gateway.dialects.base import Stamp
 from gateway.proxy.errand import Errand
 from gateway.proxy.plane import Live
 from gateway.proxy.translation import Translation
 from gateway.proxy.upstream import Head
 from gateway.stream.cadence import CadenceMeter
+from gateway.stream.delivered import Holdback, Telling
 from gateway.stream.observer import DocumentObserver, Observer
 
 Look = Callable[[bytes, float], None]
@@ -31,12 +34,14 @@ class Reading:
         "edit",
         "edits",
         "ending",
+        "holdback",
         "is_stream",
         "mark",
         "meter",
         "observer",
         "readable",
         "seen",
+        "telling",
         "translation",
     )
 
@@ -44,15 +49,29 @@ class Reading:
         dialect, call = errand.dialect, errand.call
         self._live, self._errand, self._framing = live, errand, dialect.framing(call)
         self.is_stream, self.readable, self.seen = call.stream, True, True
-        self.translation = Translation(live, errand) if errand.translated else None
+        threshold, bounds = live.route.stall.threshold, live.plane.gap_bounds
+        self.meter = errand.voice.telling.meter if errand.voice else CadenceMeter(threshold, bounds, live.blame)
+        self.telling = errand.voice.telling if errand.voice else self._telling() if live.resumes else None
+        self.translation = Translation(live, errand, errand.voice or self.telling) if errand.translated else None
         self.mark, self.edit = (b"", self.translation.feed) if self.translation is not None else (dialect.usage_mark, self._strip)
         self.edits = call.stream and (errand.translated or errand.asks_usage)
-        self.meter = CadenceMeter(live.route.stall.threshold, live.plane.gap_bounds, live.blame)
+        self.holdback: Holdback | None = None
+        if self.telling is not None and self.translation is None:
+            self.holdback = Holdback(self._framing.parser(), dialect.reader(call), self.telling, self._fail)
+            self.mark, self.edit, self.edits = b"", self._followed, True
         self.observer: Observer | DocumentObserver
         self.observer = Observer(dialect, call, self.meter) if self.is_stream else DocumentObserver(dialect, call)
         self.cutter = self._framing.cutter()
         self.cut: Edit = self.cutter.push if self.is_stream else _whole
         self.ending = self._framing.ending if self.is_stream else b""
+
+    def _telling(self) -> Telling | None:
+        """Keep what is delivered, so that another target may go on with it; None for a call that no writer of ours can answer."""
+        stamp = Stamp(self._live.record.stream_id, int(time.time()))  # noqa: TID251  answers say on which day they were made
+        try:
+            return Telling(self._live.dialect.writer(self._live.call, stamp), self.meter)
+        except Exception:  # noqa: BLE001  a call is carried as it came, whatever we make of it: its stream is one that cannot be resumed
+            return None
 
     def begin(self, head: Head) -> None:
         """Decide by a response's head how it can be read: it may be another thing than the one that was asked for."""
@@ -79,6 +98,23 @@ class Reading:
     def broken(self) -> GatewayError | None:
         """What a translation has died of; the answer has a hole."""
         return self.translation.broken if self.translation is not None else None
+
+    @property
+    def withheld(self) -> GatewayError | None:
+        """An error that the upstream has reported and the client not heard, since another target may go on; see `released`."""
+        if self.translation is not None:
+            return self.translation.withheld
+        return self.holdback.failure if self.holdback is not None else None
+
+    def released(self) -> bytes:
+        """Return the error that was kept back, for nobody goes on."""
+        if self.translation is not None and (error := self.translation.withheld) is not None:
+            return self.translation.fail(error)
+        return self.holdback.held if self.holdback is not None else b""
+
+    def _fail(self, error: GatewayError) -> None:
+        if self._live.stop is not None:
+            self._live.stop(error)
 
     def observe(self, data: bytes, now: float) -> None:
         """Show bytes to the observer; if it fails, we go blind and the stream goes on."""
@@ -129,6 +165,12 @@ class Reading:
             return b""
         torn = self.ending if self.inside else b""
         return torn + self._live.dialect.error_event(error, self._live.call, begun)
+
+    def _followed(self, data: bytes) -> bytes:
+        """Note what the client gets, but for an error that can be made good; and take out the usage as elsewhere."""
+        assert self.holdback is not None
+        data = self.holdback.feed(data)
+        return self._strip(data) if self._errand.asks_usage and self._errand.dialect.usage_mark in data else data
 
     def _strip(self, data: bytes) -> bytes:
         """Take out the usage frame that only our asking has caused; anything doubtful stays in."""

@@ -8,9 +8,10 @@ import msgspec
 
 from gateway.core.errors import ErrorEvent, GatewayError, UpstreamError
 from gateway.core.events import Delta, Event, Failed, Finished, Terminated, ToolOpened
-from gateway.dialects.base import Stamp
+from gateway.dialects.base import Stamp, Writer
 from gateway.proxy.errand import Errand
 from gateway.proxy.plane import Live
+from gateway.stream.delivered import Continuing, Telling, mendable
 
 log = logging.getLogger("weir.proxy")
 MAX_DOCUMENT = 8 << 20
@@ -21,23 +22,26 @@ class Translation:
     """One answer on its way from the dialect of its upstream to that of its client.
 
     `finished` says that the answer has said why it ended. `broken` is what it died of: a piece of it that cannot be said is a hole that
-    its client would never see, so nothing more is said, and the stream must end as an error.
+    its client would never see, so nothing more is said, and the stream must end as an error. `withheld` is an error that the upstream
+    has reported and the client not heard of: another target may go on. `voice` says the answer where the route resumes streams.
     """
 
-    def __init__(self, live: Live, errand: Errand) -> None:
+    def __init__(self, live: Live, errand: Errand, voice: Telling | Continuing | None = None) -> None:
         self._live, self._errand = live, errand
         self._stamp = Stamp(live.record.stream_id, int(time.time()))  # noqa: TID251  answers say on which day they were made
-        self._writer = live.dialect.writer(live.call, self._stamp)
+        self._telling = voice.telling if isinstance(voice, Continuing) else voice
+        self._writer: Writer = voice or live.dialect.writer(live.call, self._stamp)
         self._reader = errand.dialect.reader(errand.call)
         self._parser = errand.dialect.framing(errand.call).parser()
         self._ended = False
         self.finished = False
         self.broken: GatewayError | None = None
+        self.withheld: GatewayError | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes of the upstream's stream and return what they say in the client's dialect; never raises."""
         said: list[bytes] = []
-        if self.broken is None:
+        if self.broken is None and self.withheld is None:
             try:
                 self._translate(data, said)
             except Exception as error:  # noqa: BLE001  whatever a writer stumbles over, the relay goes on and the client is told
@@ -63,12 +67,25 @@ class Translation:
                 self._ended = self._ended or any(isinstance(event, Terminated) for event in events)
                 self.finished = self._ended or self.finished or any(isinstance(event, Finished) for event in events)
                 said.append(self._say(events))
+                if self.withheld is not None:
+                    break
 
     def _say(self, events: Sequence[Event]) -> bytes:
         for place, event in enumerate(events):
             if isinstance(event, Failed):  # what the upstream says after it is its way to end, not ours
-                return self._writer.feed(events[:place]) + self._writer.fail(UpstreamError(event.message, code=event.code))
+                said = self._writer.feed(events[:place])
+                return said if self._withhold(event) else said + self._writer.fail(UpstreamError(event.message, code=event.code))
         return self._writer.feed(events)
+
+    def _withhold(self, event: Failed) -> bool:
+        """Keep an error back that another target can make good; the stream of this one is over."""
+        error = mendable(event) if self._telling is not None and self._telling.resumable else None
+        if error is None:
+            return False
+        self.withheld = error
+        if self._live.stop is not None:
+            self._live.stop(error)
+        return True
 
     def _give_up(self, why: str, cause: str) -> None:
         log.error("stream %s: %s (%s)", self._live.record.stream_id, why, cause)
@@ -78,7 +95,7 @@ class Translation:
 
     def end(self) -> bytes:
         """Return what a stream that has come to its proper end still lacks."""
-        return self._last(self._writer.end) if self.broken is None else b""
+        return self._last(self._writer.end) if self.broken is None and self.withheld is None else b""
 
     def fail(self, error: GatewayError) -> bytes:
         """Return the last words of a stream that ends in an error."""

@@ -58,7 +58,7 @@ class CadenceMeter:
         self._first_at = 0.0
         self.last_at: float | None = None
         self._announced: float | None = None
-        self._closed = False
+        self._closed: float | None = None
         self._burst = False
         self._stalls: list[Stall] = []
         self._stall_count = 0
@@ -79,19 +79,38 @@ class CadenceMeter:
                 self._note(last, gap, chunks)
         self._chunks += chunks
 
+    @property
+    def chunks(self) -> int:
+        """How many token-bearing events have come."""
+        return self._chunks
+
     def overdue(self, now: float) -> bool:
         """Tell, once per silence, that the stream has been silent for longer than the threshold."""
         last = self.last_at
-        if last is None or self._closed or now - last <= self._threshold or self._announced == last:
+        if last is None or self._closed is not None or now - last <= self._threshold or self._announced == last:
             return False
         self._announced = last
         return True
 
     def close(self, now: float) -> None:
         """Say that the stream has ended; a silence that lasted until then is a stall like any other. Only the first call counts."""
-        if not self._closed and self.last_at is not None:
+        if self._closed is not None:
+            return
+        if self.last_at is not None:
             self._note(self.last_at, now - self.last_at, 0)
-        self._closed = True
+        self._closed = now
+
+    def reopen(self) -> None:
+        """Say that the stream goes on after all: a silence that was over with its end is not over yet."""
+        ended, self._closed = self._closed, None
+        if ended is None or self.last_at is None or (length := ended - self.last_at) <= self._threshold:
+            return
+        blame = next((stall.blame for stall in self._stalls if stall.at == self.last_at), None) or self._blamer(self.last_at, ended)
+        self._stalls = [stall for stall in self._stalls if stall.at != self.last_at]
+        self._stall_count -= 1
+        self._stall_time[blame] -= length
+        if self._stall_time[blame] <= 0:
+            del self._stall_time[blame]
 
     def report(self) -> Cadence:
         """Return what has been seen so far."""

@@ -57,6 +57,6 @@ def _since_sent(attempt: Attempt, at: float | None) -> float | None:
 
 
 def _per_token(record: StreamRecord) -> float | None:
-    tokens = record.usage.output if record.usage else None
+    tokens = record.usage.output if record.usage and not record.seams else None  # of a resumed stream not all are known
     span = _between(record.first_token_at, record.last_token_at)
     return span / (tokens - 1) if tokens is not None and tokens > 1 and span else None

@@ -36,7 +36,7 @@ class Prices:
     def of(self, record: StreamRecord) -> float | None:
         """Return the cost of a stream in USD, or None when its usage or its price is not known."""
         served, usage = record.served, record.usage
-        if served is None or usage is None or usage.input is None or usage.output is None:
+        if served is None or usage is None or usage.input is None or usage.output is None or _mixed(record):
             return None
         provider = _PROVIDERS.get(served.provider, served.provider)
         models = dict.fromkeys(name for name in (record.served_model, served.model, record.asked_model) if name)
@@ -61,3 +61,9 @@ class Prices:
             return None
         except ValueError:  # counts that contradict each other, such as more cached than there were
             return None
+
+
+def _mixed(record: StreamRecord) -> bool:
+    """Tell whether different models have had a part in the answer: then its tokens have no one price."""
+    named = {name for seam in record.seams for name in (seam.source, seam.target)}
+    return len({(attempt.provider, attempt.model) for attempt in record.attempts if attempt.upstream in named}) > 1

@@ -2,15 +2,17 @@
 
 from opentelemetry.sdk.trace import Event
 
-from gateway.core.record import Attempt, Stall, StreamRecord
+from gateway.core.record import Attempt, Seam, Stall, StreamRecord
 
 MOST_EVENTS = 16
 MOST_ATTEMPTS = 5
+MOST_SEAMS = 3
 EVENTS = {
     "stream.start": "the served attempt's request was sent upstream",
     "First Token Stream Event": "the first token came",
     "attempt": "one try at a target, when it was dialed: upstream, why, outcome, error.type",
     "stall": "a silence over the route's threshold, when it began: offset (s since request received), length (s), blame, chunk",
+    "resume": "another target went on with the answer, when the one before had failed: from, to, why, after_chunks",
     "stream.end": "the last byte or the abort: outcome",
 }
 """Every event name and what it says."""
@@ -26,6 +28,7 @@ def events(record: StreamRecord) -> list[Event]:
         found.append((record.first_token_at, "First Token Stream Event", {}))
     if record.ended_at is not None:
         found.append((record.ended_at, "stream.end", {"outcome": record.outcome}))
+    found += [(seam.at, "resume", _resume(seam)) for seam in record.seams[:MOST_SEAMS]]
     found += [(attempt.dialed_at, "attempt", _attempt(attempt)) for attempt in _telling(record.attempts)]
     found += [(stall.at, "stall", _stall(stall, record)) for stall in _worst(record.cadence.stalls, MOST_EVENTS - len(found))]
     # The end sorts last among equals: what happened at the last moment happened before it.
@@ -51,6 +54,10 @@ def _attempt(attempt: Attempt) -> dict[str, str | int | float]:
     if attempt.error:
         said["error.type"] = attempt.error
     return said
+
+
+def _resume(seam: Seam) -> dict[str, str | int | float]:
+    return {"from": seam.source, "to": seam.target, "why": seam.why, "after_chunks": seam.chunks}
 
 
 def _stall(stall: Stall, record: StreamRecord) -> dict[str, str | int | float]:

@@ -63,7 +63,7 @@ _COUNTERS = (
     ("weir_stale_connections_total", "weir.stale_connections", "{connection}", ("upstream",),
      "Kept-alive connections that an upstream had closed as a call was sent on them; it was sent again on a new one."),
     ("weir_retry_after_first_chunk_total", "weir.retry_after_first_chunk", "{attempt}", ("route",),
-     "Attempts begun after the client had its first bytes: stays 0, or a law is broken."),
+     "Attempts begun after the client had its first bytes: 0, but for routes with `mid_stream: resume`."),
     ("weir_cost_usd_total", "weir.cost.usd", "{USD}", ("route", "tenant"),
      "Cost by public list prices; only of streams whose usage and price are known."),
     ("weir_client_retries_total", "weir.client_retries", "{retry}", ("route",),

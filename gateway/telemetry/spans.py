@@ -54,7 +54,8 @@ def _error_type(account: Account) -> str | None:
 
 
 def _partial(account: Account) -> bool | None:
-    return True if account.record.usage is not None and account.record.outcome != "completed" else None
+    record = account.record
+    return True if record.usage is not None and (record.outcome != "completed" or record.seams) else None
 
 
 def _blame(account: Account) -> str | None:
@@ -99,12 +100,14 @@ _STREAM = (
     Attribute("weir.attempts", "how many targets were tried", lambda a: len(a.record.attempts)),
     Attribute("weir.hedged", "whether two targets raced", lambda a: a.record.hedged),
     Attribute("weir.fallback.reason", "why the first target was left", lambda a: a.record.fallback_reason),
+    Attribute("weir.resumed", "true when another target went on with the answer", lambda a: True if a.record.seams else None),
     Attribute("weir.missing_done", "true when the end was known by its finish reason only", lambda a: a.record.missing_done or None),
     Attribute("weir.client.retry", "the client SDK's own retry count", lambda a: a.record.client_retry),
     Attribute("weir.prompt.name", "from x-weir-prompt-name", lambda a: a.record.prompt_name),
     Attribute("weir.prompt.version", "from x-weir-prompt-version", lambda a: a.record.prompt_version),
     Attribute("weir.cost.usd", "by public list prices, when usage and price are known", lambda a: a.cost),
-    Attribute("weir.usage.partial", "true when the stream ended before its last usage could come", _partial),
+    Attribute("weir.usage.partial", "true when the stream, or one that it was resumed from, ended before its last usage could come",
+              _partial),
 )  # fmt: skip
 _TIMES = (
     Attribute("weir.ttft", "s, request received to first token", lambda a: a.ttft),

@@ -45,7 +45,8 @@ class Framing(Struct, frozen=True):
     """One way to put events into a body.
 
     `media_type` has no parameters. `keepalive` means nothing between two events, and `ending` ends an event wherever a read ends with
-    it, and closes one torn apart; either is empty where there is no such thing.
+    it, and closes one torn apart; either is empty where there is no such thing. `comments` says that a line of words that mean nothing may
+    stand between two events, and that clients of the dialect take it.
     """
 
     media_type: str
@@ -53,3 +54,4 @@ class Framing(Struct, frozen=True):
     ending: bytes
     parser: Callable[[], Parser]
     cutter: Callable[[], Cutter]
+    comments: bool = False

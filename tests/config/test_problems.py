@@ -175,7 +175,7 @@ IN_ROUTE = [
     ),
     ("retry: {on: connect}", "r.yaml:6:17: routes[0].retry.on: must be a list, such as [a, b]"),
     ("slo: {objective: 100%}", "r.yaml:6:22: routes[0].slo.objective: must be more than 0% and less than 100%, not '100%'"),
-    ("mid_stream: resume", "r.yaml:6:17: routes[0].mid_stream: 'resume' is not supported yet"),
+    ("mid_stream: retry", "r.yaml:6:17: routes[0].mid_stream: must be error or resume, not 'retry'"),
     ("strip: [reasoning]", "r.yaml:6:12: routes[0].strip: not supported yet; leave it out or write []"),
     ("guards: [no-secrets]", "r.yaml:6:13: routes[0].guards: not supported yet; leave it out or write []"),
     ("content: full", "r.yaml:6:14: routes[0].content: 'full' is not supported yet"),

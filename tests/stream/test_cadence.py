@@ -173,6 +173,20 @@ def test_a_gap_beyond_the_last_bound_is_in_the_last_bin():
     assert (report.gaps, report.gap_max, report.gap_p50) == ([(inf, 1)], 1000.0, pytest.approx(1000.0, rel=0.5))
 
 
+def test_an_end_that_was_none_is_taken_back():
+    """A silence counted at an end that another upstream made good is one silence, over when that one speaks."""
+    made = meter(0.0, 0.1)
+    made.close(2.0)
+    assert made.report().stall_count == 1
+    for _ in range(2):
+        made.reopen()
+        assert (made.report().stall_count, made.report().stall_time, made.report().stalls) == (0, {}, [])
+    made.arrive(3.0)
+    made.close(3.1)
+    report = made.report()
+    assert (report.stall_count, report.stall_time, report.stalls[0].length) == (1, {"upstream": pytest.approx(2.9)}, pytest.approx(2.9))
+
+
 def test_memory_does_not_grow_with_the_stream():
     """After the first thousand arrivals nothing is kept of any other."""
 

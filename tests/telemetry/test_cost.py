@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
 from gateway.core.events import Usage
-from gateway.core.record import StreamRecord, Voice
+from gateway.core.record import Seam, StreamRecord, Voice
 from gateway.telemetry.cost import Prices
 
 MakeRecord = Callable[..., StreamRecord]
@@ -34,6 +35,16 @@ def test_unknown_is_not_free(prices: Prices, make_record: MakeRecord) -> None:
     assert prices.of(make_record(usage=Usage(10, None))) is None
     assert prices.of(make_record(usage=Usage(10, 5, cached=11))) is None
     assert prices.of(make_record(attempts=[])) is None
+
+
+def test_an_answer_of_two_models_has_no_one_price(prices: Prices, make_record: MakeRecord) -> None:
+    """Where a stream was resumed on another model nobody knows which tokens cost what; on the same model it is as ever."""
+    record = make_record(usage=Usage(1000, 1000))
+    record.attempts.append(structs.replace(record.attempts[0], upstream="slow", why="resume"))
+    record.seams.append(Seam(at=101.0, chunks=3, characters=12, source="fast", target="slow", why="connection_reset"))
+    assert prices.of(record) is not None
+    record.attempts[1].model = "gpt-4o"
+    assert prices.of(record) is None
 
 
 def test_sound_costs_more_than_text(prices: Prices, make_record: MakeRecord) -> None:

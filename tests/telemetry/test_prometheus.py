@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
+from msgspec import structs
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -94,6 +95,16 @@ def test_a_stale_connection_is_counted(recorder: Recorder, make_record: MakeReco
     record.attempts[0].redialed = True
     recorder.receive(Ended(1, record))
     assert total(recorder, "weir_stale_connections_total", upstream=record.attempts[0].upstream) == 1
+
+
+def test_an_attempt_after_the_first_byte_is_counted(recorder: Recorder, make_record: MakeRecord) -> None:
+    """Once for each, and it is no fallback: those are made before it."""
+    record = make_record(1)
+    record.attempts.append(structs.replace(record.attempts[0], upstream="slow", why="resume", dialed_at=101.0))
+    recorder.receive(Ended(1, record))
+    assert total(recorder, "weir_retry_after_first_chunk_total", route="chat") == 1
+    assert total(recorder, "weir_attempts_total", why="resume", upstream="slow") == 1
+    assert total(recorder, "weir_fallbacks_total") == 0
 
 
 def test_outcomes_sum_to_requests(recorder: Recorder, make_record: MakeRecord) -> None:

@@ -10,7 +10,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from gateway.core.events import Usage
 from gateway.core.owners import OWNERS
-from gateway.core.record import Attempt, Cadence, Outcome, Stall, StreamRecord
+from gateway.core.record import Attempt, Cadence, Outcome, Seam, Stall, StreamRecord
 from gateway.telemetry.account import account
 from gateway.telemetry.happenings import EVENTS, MOST_EVENTS
 from gateway.telemetry.spans import SPAN_ATTRIBUTES, resource, span
@@ -164,6 +164,20 @@ def test_events_are_bounded_and_in_order(make_record: MakeRecord) -> None:
     assert max(lengths) == 5.0
     assert (told.attributes or {})["weir.stall.blame"] == "mixed"
     assert (told.attributes or {})["weir.stalls"] == 40
+
+
+def test_a_resumed_stream_shows_its_seams(make_record: MakeRecord) -> None:
+    """An event where another target went on, and an attribute; its usage is partial, and time per token is not guessed from it."""
+    seam = Seam(at=101.0, chunks=3, characters=12, source="fast", target="slow", why="connection_reset")
+    record = make_record(seams=[seam])
+    told = built(record)
+    [event] = [event for event in told.events if event.name == "resume"]
+    assert dict(event.attributes or {}) == {"from": "fast", "to": "slow", "why": "connection_reset", "after_chunks": 3}
+    assert event.timestamp == record.unix_ns(101.0)
+    found = attributes(record)
+    assert (found["weir.resumed"], found["weir.usage.partial"]) == (True, True)
+    assert "gen_ai.server.time_per_output_token" not in found
+    assert not {"weir.resumed", "weir.usage.partial"} & set(attributes(make_record()))
 
 
 def test_the_sdk_takes_it(make_record: MakeRecord) -> None:

@@ -15,6 +15,7 @@ _MODES = {"auto": "auto", "none": "none", "required": "any", "named": "tool"}
 _EFFORTS: dict[Effort, str] = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VERSION = re.compile(r"claude-(?:[a-z]+-)+(\d{1,2})(?:[-.](\d{1,2})(?!\d))?(?!\d)")  # a date of eight digits is no version
+_OLDEST = re.compile(r"claude-(?:instant|[123](?!\d))")  # the version came before the name until 3.5
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_-]")  # what the API refuses in the id of a tool call
 
 
@@ -65,6 +66,15 @@ def unsaid(prompt: Prompt) -> Sequence[str]:
         "reasoning": prompt.reasoning is not None and bool(prompt.reasoning.tokens) and thinking is None,
     }
     return tuple(dict.fromkeys((*prompt.harmless, *(member for member, is_left_out in left_out.items() if is_left_out))))
+
+
+def prefills(prompt: Prompt) -> bool:
+    """Tell whether a model goes on with a last turn of its own: Claude does before 4.6, which refuses that ("What's new in Claude 4.6",
+    prefill removal), and never while it thinks or must call a tool. Of other models nobody knows."""
+    thinking, _ = _thinking(prompt)
+    thinks = thinking is not None and thinking["type"] != "disabled"
+    forced = prompt.choice is not None and prompt.choice.mode in {"required", "named"}
+    return not thinks and not forced and (_OLDEST.search(prompt.model) is not None or (0, 0) < _version(prompt.model) < (4, 6))
 
 
 def _untranslatable(member: str) -> Rejected:

@@ -33,7 +33,7 @@ nothing in answers (platform.claude.com, "Versions").
 
 _QUERY = ("beta",)  # SDKs before 2.0 ask for `?beta=true`; nothing else in a query is the upstream's business
 
-FRAMING = Framing("text/event-stream", b'event: ping\ndata: {"type":"ping"}\n\n', b"\n\n", sse.Parser, sse.Cutter)
+FRAMING = Framing("text/event-stream", b'event: ping\ndata: {"type":"ping"}\n\n', b"\n\n", sse.Parser, sse.Cutter, comments=True)
 
 
 class Anthropic:
@@ -116,6 +116,9 @@ class Anthropic:
 
     def unsaid(self, prompt: Prompt) -> Sequence[str]:
         return compose.unsaid(prompt)
+
+    def prefills(self, prompt: Prompt) -> bool:
+        return compose.prefills(prompt)
 
     def writer(self, call: Call, stamp: Stamp) -> Writer:
         return writer.StreamWriter(call, stamp)

@@ -12,6 +12,7 @@ from gateway.dialects.anthropic import failing
 from gateway.dialects.anthropic.prompt import shows_thinking
 from gateway.dialects.anthropic.reader import MEANINGS
 from gateway.dialects.base import Stamp
+from gateway.wire.framing import Frame
 
 _REASONS: dict[Meaning, str] = {
     "stop": "end_turn",
@@ -76,6 +77,23 @@ class StreamWriter:
             return b""
         self._ended = True
         return failing.event(error)
+
+    def follow(self, frame: Frame) -> bool:
+        """See `dialects.base.Writer`. A thought that is open cannot be gone on with: only who thought it can sign it."""
+        if b'"content_block_delta"' in frame.data:
+            return self._opened and self._kind == "text"
+        found = lenient.mapping(lenient.untyped(frame.data))
+        match found.get("type") or frame.name:
+            case "message_start":
+                message = lenient.mapping(found.get("message"))
+                self._started = Started(*(lenient.clipped(lenient.text(message.get(name))) for name in ("id", "model")))
+                self._opened = True
+            case "content_block_start":
+                self._kind = lenient.text(lenient.mapping(found.get("content_block")).get("type")) or ""
+                self._blocks = (lenient.count(found.get("index")) or 0) + 1
+            case "content_block_stop":
+                self._kind = None
+        return self._opened and self._kind in {None, "text"}
 
     def _say(self, event: Event, out: list[bytes]) -> None:
         match event:

@@ -17,7 +17,7 @@ from gateway.core.events import Event, Failed
 from gateway.core.prompt import Prompt
 from gateway.dialects import lenient
 from gateway.dialects.base import Asked, Endpoint, Outgoing, Reader, Stamp, Writer
-from gateway.dialects.bedrock import compose, prompt, reader, writer
+from gateway.dialects.bedrock import compose, families, prompt, reader, writer
 from gateway.dialects.bedrock.invoke import InvokeReader
 from gateway.wire import eventstream
 from gateway.wire.framing import Frame, Framing
@@ -153,6 +153,9 @@ class Bedrock:
 
     def unsaid(self, prompt: Prompt) -> Sequence[str]:
         return compose.unsaid(prompt)
+
+    def prefills(self, prompt: Prompt) -> bool:
+        return families.prefills(prompt)
 
     def writer(self, call: Call, stamp: Stamp) -> Writer:  # noqa: ARG002 - one form for every call
         return writer.ConverseWriter(stamp)

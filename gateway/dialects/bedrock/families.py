@@ -13,6 +13,7 @@ from gateway.core.prompt import Prompt, Reasoning, Thought, ToolResult, Turn
 CLAUDE = "anthropic."
 _NOVA, _NOVA_2, _MISTRAL, _OPENAI, _GPT_OSS = "amazon.nova", "amazon.nova-2", "mistral.", "openai.", "gpt-oss"
 _VERSION = re.compile(r"claude-[a-z]+-(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")  # "claude-opus-4-20250514" is 4, not 4.20250514
+_OLDEST = re.compile(r"claude-(?:instant|v?[123](?!\d))")  # the version came before the name until 3.5
 _ADAPTIVE, _NEWEST = (4, 6), (4, 7)
 _LEAST_BUDGET = 1024  # Anthropic's own least
 _MOST_BUDGET = 31_999  # where no limit is said: what fits into the smallest of the limits that models which think have
@@ -75,6 +76,14 @@ def one_at_a_time(prompt: Prompt) -> dict[str, Any] | None:
     """
     is_open = prompt.choice is None or prompt.choice.mode == "auto"
     return {"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}} if CLAUDE in prompt.model and is_open else None
+
+
+def prefills(prompt: Prompt) -> bool:
+    """Tell whether a model goes on with a last turn of its own: Claude does before 4.6, but not while it thinks or must call a tool."""
+    forced = prompt.choice is not None and prompt.choice.mode in {"required", "named"}
+    if CLAUDE not in prompt.model or forced or thinking(prompt):
+        return False
+    return _OLDEST.search(prompt.model) is not None or (0, 0) < _version(prompt.model) < _ADAPTIVE
 
 
 def _claude(prompt: Prompt, said: Reasoning) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from gateway.core.errors import GatewayError
 from gateway.core.events import Delta, Event, Failed, Finished, Meaning, Terminated, ToolOpened, Usage
 from gateway.dialects.base import Stamp
 from gateway.dialects.bedrock.reader import MEANINGS
-from gateway.dialects.lenient import arguments, encode
+from gateway.dialects.lenient import arguments, count, encode, mapping, untyped
 from gateway.wire import eventstream
+from gateway.wire.framing import Frame
 
 REASONS: Mapping[Meaning, str] = {
     "stop": "end_turn",
@@ -88,6 +89,19 @@ class ConverseWriter:
             return b""
         self._ended = True
         return failure(error)
+
+    def follow(self, frame: Frame) -> bool:
+        """See `dialects.base.Writer`. A thought that is open cannot be gone on with: only who thought it can sign it."""
+        said = mapping(untyped(frame.data))
+        match frame.name:
+            case "messageStart":
+                self._started = True
+            case "contentBlockDelta":
+                self._open = count(said.get("contentBlockIndex")) or 0
+                self._blocks, self._kind = self._open + 1, "text" if "text" in mapping(said.get("delta")) else "other"
+            case "contentBlockStop":
+                self._open = self._kind = None
+        return self._started and self._kind in {None, "text"}
 
     def _start(self, out: list[bytes]) -> None:
         if not self._started:

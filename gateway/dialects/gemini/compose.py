@@ -23,6 +23,8 @@ _THOUGHTLESS = re.compile(r"gemini-(?:1|2\.0)")
 _UNSIGNED = re.compile(r"gemini-[12](?!\d)|gemma")
 """Models that do not insist on thought signatures; "gemini-flash-latest" may be one that does."""
 
+_CONTINUES = re.compile(r"gemini-(?:1\.5|2\.|3-|3\.1-)")
+
 _MOST_STOPS = 5
 _NOTHING = frozenset({"type", "properties", "required", "additionalProperties", "$schema"})
 
@@ -66,6 +68,11 @@ def unsaid(prompt: Prompt) -> Sequence[str]:
         "reasoning": prompt.reasoning is not None and prompt.reasoning.tokens and _thinking(prompt) is None,
     }
     return (*prompt.harmless, *(name for name, said in left_out.items() if said))
+
+
+def prefills(prompt: Prompt) -> bool:
+    """Tell whether a model goes on with a last turn of its own: newer ones refuse a call that ends with one (pipecat#5821)."""
+    return _CONTINUES.match(prompt.model.rpartition("/")[2]) is not None
 
 
 def _contents(prompt: Prompt) -> list[dict[str, Any]]:

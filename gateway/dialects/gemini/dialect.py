@@ -136,6 +136,9 @@ class Gemini:
     def unsaid(self, prompt: Prompt) -> Sequence[str]:
         return compose.unsaid(prompt)
 
+    def prefills(self, prompt: Prompt) -> bool:
+        return compose.prefills(prompt)
+
     def writer(self, call: Call, stamp: Stamp) -> writer.ChunkWriter:
         return writer.ChunkWriter(call, stamp, as_array=_is_array(call))
 

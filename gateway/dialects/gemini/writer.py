@@ -16,6 +16,7 @@ from gateway.dialects.gemini import failing
 from gateway.dialects.gemini.chunks import FOREIGN_SIGNATURE
 from gateway.dialects.gemini.config import shows_thoughts
 from gateway.dialects.gemini.reader import MEANINGS
+from gateway.wire.framing import Frame
 
 MAX_ARGUMENTS = 4 << 20
 """Bytes of tool arguments that are held: Gemini says a tool call in one piece, so its pieces must wait for the last."""
@@ -94,6 +95,15 @@ class ChunkWriter:
             return b""
         self._ended = True
         return failing.element(error, self._begun) if self._array else failing.event(error)
+
+    def follow(self, frame: Frame) -> bool:
+        """See `dialects.base.Writer`."""
+        if not self._begun:
+            found = lenient.mapping(lenient.untyped(frame.data))
+            self._id = lenient.clipped(lenient.text(found.get("responseId"))) or self._id
+            self._model = lenient.clipped(lenient.text(found.get("modelVersion"))) or self._model
+            self._begun = True
+        return True
 
     def _argue(self, event: Delta) -> None:
         call = self._calls.setdefault(event.index, _Call(None, ""))

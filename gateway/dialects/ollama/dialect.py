@@ -115,6 +115,9 @@ class Ollama:
     def unsaid(self, prompt: Prompt) -> Sequence[str]:
         return compose.unsaid(prompt)
 
+    def prefills(self, prompt: Prompt) -> bool:  # noqa: ARG002 - its templates leave a last turn of the assistant open (ollama#6778)
+        return True
+
     def writer(self, call: Call, stamp: Stamp) -> writer.LineWriter:
         return writer.LineWriter(call, stamp)
 

@@ -13,12 +13,13 @@ from gateway.core.events import Delta, Event, Finished, Started, Terminated, Too
 from gateway.dialects import lenient
 from gateway.dialects.base import Stamp
 from gateway.dialects.ollama import words
+from gateway.wire.framing import Frame
 
 
 class LineWriter:
     """Says one streamed answer. It holds tool calls until they are whole, for here they come in one piece; of text it keeps nothing."""
 
-    __slots__ = ("_calls", "_ended", "_finished", "_head", "_order", "_stamp", "_usage")
+    __slots__ = ("_calls", "_ended", "_finished", "_followed", "_head", "_order", "_stamp", "_usage")
 
     def __init__(self, call: Call, stamp: Stamp) -> None:
         self._stamp = stamp
@@ -27,7 +28,7 @@ class LineWriter:
         self._order = 0
         self._finished: Finished | None = None
         self._usage: Usage | None = None
-        self._ended = False
+        self._ended = self._followed = False
 
     def feed(self, events: Sequence[Event]) -> bytes:
         """Return the lines that say these events; see `dialects.base.Writer`."""
@@ -72,6 +73,14 @@ class LineWriter:
             return b""
         self._ended = True
         return failure(error) + b"\n"
+
+    def follow(self, frame: Frame) -> bool:
+        """See `dialects.base.Writer`: a line repeats everything but what it adds."""
+        if not self._followed:
+            self._followed = True
+            if model := lenient.text(lenient.mapping(lenient.untyped(frame.data)).get("model")):
+                self._head = _head(lenient.encodable(model), self._stamp)
+        return True
 
     def _line(self, said: bytes) -> bytes:
         return self._head + b'"message":{"role":"assistant",' + said + b'},"done":false}\n'

@@ -122,6 +122,9 @@ class OpenAI:
     def unsaid(self, prompt: Prompt) -> Sequence[str]:
         return unsaid(prompt)
 
+    def prefills(self, prompt: Prompt) -> bool:  # noqa: ARG002 - some servers can be told to (vLLM's `continue_final_message`), most answer
+        return False
+
     def writer(self, call: Call, stamp: Stamp) -> Writer:
         return ChunkWriter(call, stamp)
 

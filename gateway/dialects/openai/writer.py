@@ -10,7 +10,8 @@ from gateway.core.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.events import Delta, Event, Finished, Meaning, Started, Terminated, ToolOpened, Usage
 from gateway.dialects.base import Stamp
-from gateway.dialects.lenient import encodable, encode
+from gateway.dialects.lenient import clipped, count, encodable, encode, mapping, text, untyped
+from gateway.wire.framing import Frame
 
 WORDS: dict[Meaning, str] = {"stop": "stop", "length": "length", "tools": "tool_calls", "filtered": "content_filter", "other": "stop"}
 DONE = b"data: [DONE]\n\n"
@@ -63,6 +64,15 @@ class ChunkWriter:
             return b""
         self._ended = True
         return error_event(error)
+
+    def follow(self, frame: Frame) -> bool:
+        """See `dialects.base.Writer`: the names are those of the first chunk that has them, and the role has been said with it."""
+        if not self._head:
+            found = mapping(untyped(frame.data))
+            if found.get("id") or found.get("choices"):
+                self._stamp = Stamp(self._stamp.id, count(found.get("created")) or self._stamp.created)
+                self._begin(Started(clipped(text(found.get("id"))), clipped(text(found.get("model")))))
+        return True
 
     def _say(self, event: Event) -> bytes:
         if self._ended:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from gateway.core.call import Call
 from gateway.core.events import Kind, Meaning, Usage
 from gateway.dialects.base import Stamp
-from gateway.dialects.lenient import encodable
+from gateway.dialects.lenient import clipped, count, encodable, text
 
 ENDINGS: Mapping[Meaning, tuple[str, str | None]] = {
     "stop": ("completed", None),
@@ -93,7 +93,18 @@ class FunctionCall(Struct):
         }
 
 
-Item = Spoken | FunctionCall
+class Quoted(Struct):
+    """An item that an upstream of this dialect has said itself; it is repeated as it came."""
+
+    index: int
+    item: dict[str, Any]
+    done: bool = False
+
+    def document(self, status: str) -> dict[str, Any]:  # noqa: ARG002 - it says its own
+        return self.item
+
+
+Item = Spoken | FunctionCall | Quoted
 
 
 class Envelope:
@@ -105,6 +116,11 @@ class Envelope:
         self._call, self._stamp, self._asked = call, stamp, _asked(call.body)
         self.id = f"resp_{stamp.id}"
         self.model = call.model
+
+    def adopt(self, response: dict[str, Any]) -> None:
+        """Take the names that an upstream gave the response: whoever ends it repeats them."""
+        self.id, self.model = clipped(text(response.get("id"))) or self.id, text(response.get("model")) or self.model
+        self._stamp = Stamp(self._stamp.id, count(response.get("created_at")) or self._stamp.created)
 
     def item_id(self, prefix: str, index: int) -> str:
         return f"{prefix}_{self._stamp.id[:24]}_{index}"

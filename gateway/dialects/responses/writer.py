@@ -14,8 +14,9 @@ from gateway.core.call import Call
 from gateway.core.errors import GatewayError
 from gateway.core.events import Delta, Event, Finished, Kind, Started, Terminated, ToolOpened, Usage
 from gateway.dialects.base import Stamp
-from gateway.dialects.lenient import clipped, encodable, encode
-from gateway.dialects.responses.items import ENDINGS, Envelope, FunctionCall, Item, Part, Spoken
+from gateway.dialects.lenient import clipped, count, encodable, encode, mapping, text, untyped
+from gateway.dialects.responses.items import ENDINGS, Envelope, FunctionCall, Item, Part, Quoted, Spoken
+from gateway.wire.framing import Frame
 
 
 class _Form(Struct, frozen=True):
@@ -106,6 +107,37 @@ class EventWriter:
             self._last("failed", output, None, (error.code, error.message))
         self._ended = True
         return self._said() + error_event(error, self._number)
+
+    def follow(self, frame: Frame) -> bool:
+        """See `dialects.base.Writer`. Between the end of a text and that of its item there is no place to go on."""
+        said = mapping(untyped(frame.data))
+        number, name = count(said.get("sequence_number")), text(said.get("type")) or frame.name
+        self._number = (self._number if number is None else number) + 1
+        match name:
+            case "response.created":
+                self._envelope.adopt(mapping(said.get("response")))
+                self._begun = True
+            case "response.output_item.added" | "response.output_item.done":
+                self._follow_item(count(said.get("output_index")) or 0, mapping(said.get("item")), name.endswith("done"))
+            case "response.content_part.added" if self._speaking is not None:
+                self._speaking.parts.append(Part("text", []))
+            case "response.output_text.delta" if self._speaking is not None and self._speaking.parts:
+                self._speaking.parts[-1].pieces.append(text(said.get("delta")) or "")
+            case "response.output_text.done" | "response.content_part.done":
+                self._speaking = None
+        return self._begun and (self._speaking is not None or not self._items or self._items[-1].done)
+
+    def _follow_item(self, index: int, item: dict[str, Any], done: bool) -> None:
+        if index != len(self._items) - done:
+            raise ValueError("items out of order")
+        self._speaking = None
+        if done:
+            self._items[-1] = Quoted(index, item, done=True)
+        elif item.get("type") == "message":
+            self._speaking = Spoken(clipped(text(item.get("id"))) or self._envelope.item_id("msg", index), index, False, [])
+            self._items.append(self._speaking)
+        else:
+            self._items.append(Quoted(index, item))
 
     def _said(self) -> bytes:
         said = b"".join(self._frames)
