@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import uvloop
 from aiohttp import StreamReader, web
@@ -21,8 +21,11 @@ from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
 from gateway.proxy.doors import JSON, Doors, Params, Serve
 from gateway.proxy.handler import Handler
+from gateway.proxy.neighbours import Bell, Neighbours
 from gateway.proxy.plane import Plane
 from gateway.proxy.realtime import PATH, Realtime
+from gateway.proxy.rejoin import PATH as STREAMS
+from gateway.proxy.rejoin import Rejoin, for_neighbours
 from gateway.telemetry.link import Link, SocketLink
 
 log = logging.getLogger("weir.worker")
@@ -54,29 +57,37 @@ class Worker:
     Embedders and tests run it in their own loop with a `DirectLink`; `weir serve` runs one per process.
     """
 
-    def __init__(self, config: Config, link: Link) -> None:
-        self.config, self._link = config, link
-        self.plane = Plane(config, link.send)
+    def __init__(self, config: Config, link: Link, neighbours: Neighbours | None = None) -> None:
+        self.config, self._link, self._neighbours = config, link, neighbours
+        self.plane = Plane(config, link.send, number=neighbours.number if neighbours is not None else 0)
         self._runner: web.ServerRunner | None = None
+        self._inner: web.ServerRunner | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._swept = 0.0
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
         http_log.addFilter(SENDERS_FAULT)
-        server = web.Server(
-            data_plane(self.plane),
+        self._runner = web.ServerRunner(self._server(data_plane(self.plane, self._neighbours)), shutdown_timeout=1)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
+        if self._neighbours is not None:
+            server = self._server(for_neighbours(self.plane))
+            self._inner = web.ServerRunner(server, shutdown_timeout=1)
+            await self._inner.setup()
+            self._neighbours.start(server)
+        self.plane.start()
+        self._beat()
+
+    def _server(self, serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:
+        return web.Server(
+            serve,
             request_factory=self._request,
             handler_cancellation=True,
             access_log=None,
             logger=http_log,
             keepalive_timeout=75,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
-        self.plane.start()
-        self._beat()
 
     def _request(
         self,
@@ -121,13 +132,16 @@ class Worker:
             await self.drain(0.0)
         if self._pulse is not None:
             self._pulse.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._neighbours is not None:
+            self._neighbours.close()
+        for runner in (self._runner, self._inner):
+            if runner is not None:
+                await runner.cleanup()
         self.plane.close()
 
 
-def data_plane(plane: Plane) -> Doors:
-    """Return the doors of the data plane: every endpoint of every dialect, its lists of models, and worker health."""
+def data_plane(plane: Plane, neighbours: Neighbours | None = None) -> Doors:
+    """Return the doors of the data plane: every endpoint of every dialect, its lists of models, the way back, and worker health."""
     doors = Doors(DIALECTS)
     lists: dict[str, list[Dialect]] = {}
     for dialect in DIALECTS.values():
@@ -142,6 +156,7 @@ def data_plane(plane: Plane) -> Doors:
         doors.add("GET", path, models(plane, speakers, started))
 
     doors.add("GET", PATH, Realtime(plane))
+    doors.add("GET", STREAMS, Rejoin(plane, neighbours))
 
     async def livez(_: web.BaseRequest, __: Params) -> web.Response:
         return web.json_response({"status": "alive"})
@@ -174,16 +189,16 @@ def models(plane: Plane, dialects: Sequence[Dialect], started: int) -> Serve:
     return serve
 
 
-def run_worker(config: Config, listener: socket.socket, link_socket: socket.socket) -> None:
-    """The main of a worker process: serves until SIGTERM, then drains and leaves."""
-    uvloop.run(_serve(config, listener, link_socket))
+def run_worker(config: Config, listener: socket.socket, link_socket: socket.socket, bells: Sequence[Bell] = (), number: int = 0) -> None:
+    """The main of a worker process: serves until SIGTERM, then drains and leaves. `bells` are those of all workers, it is `number`."""
+    uvloop.run(_serve(config, listener, link_socket, Neighbours(bells, number) if bells else None))
 
 
-async def _serve(config: Config, listener: socket.socket, link_socket: socket.socket) -> None:
+async def _serve(config: Config, listener: socket.socket, link_socket: socket.socket, neighbours: Neighbours | None) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     link = SocketLink(link_socket, lambda: worker.live())  # noqa: PLW0108  the worker comes into being after its link
-    worker = Worker(config, link)
+    worker = Worker(config, link, neighbours)
     link.start()
     await worker.start(listener)
     gc.freeze()  # what start-up made lives as long as the process: never look at it again

@@ -20,6 +20,7 @@ from pathlib import Path
 from gateway.app import run_worker
 from gateway.config import Config
 from gateway.console.serve import run as run_recorder
+from gateway.proxy.neighbours import Bell, bell
 
 log = logging.getLogger("weir.supervisor")
 SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
@@ -201,16 +202,19 @@ class Gateway:
         links = [link() for _ in self.listeners]
         ears, mouths = [ear for ear, _ in links], [mouth for _, mouth in links]
         recorder = Child("recorder", lambda: self._record(ears), last=True)
-        return [recorder, *(self._worker(listener, mouth) for listener, mouth in zip(self.listeners, mouths, strict=True))]
+        bells = [bell() for _ in self.listeners] if len(self.listeners) > 1 else []
+        return [recorder, *(self._worker(number, mouth, bells) for number, mouth in enumerate(mouths))]
 
     def _record(self, ears: list[socket.socket]) -> None:
         self._keep_only(self.admin)
         run_recorder(self.config, ears, self.admin)
 
-    def _worker(self, listener: socket.socket, mouth: socket.socket) -> Child:
+    def _worker(self, number: int, mouth: socket.socket, bells: Sequence[Bell]) -> Child:
+        listener = self.listeners[number]
+
         def work() -> None:
             self._keep_only(listener)
-            run_worker(self.config, listener, mouth)
+            run_worker(self.config, listener, mouth, bells, number)
 
         return Child("worker", work)
 

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 from gateway.config.addresses import HeaderName, HeaderValue
 from gateway.config.base import Part
 from gateway.config.matching import glob
-from gateway.config.values import Duration, EmptyIsNone, Name, Objective, Percentage, Percentile, Text, choice, only
+from gateway.config.values import Duration, EmptyIsNone, Name, Objective, Percentage, Percentile, Size, Text, choice, only
 
 DialectName = Literal["openai", "openai-responses", "anthropic", "gemini", "bedrock", "ollama", "azure"]
 Policy = Literal["least-latency", "priority", "weighted", "round-robin"]
@@ -122,8 +122,12 @@ class Client(Part):
 
     write_timeout: Duration = Field(default=60.0, gt=0)
     """A client that takes no byte for this long is disconnected."""
-    on_disconnect: Annotated[Literal["cancel"], choice("drain")] = "cancel"
-    """What happens to the upstream call when the client goes away."""
+    on_disconnect: Literal["cancel", "drain"] = "cancel"
+    """What happens to a stream when its client goes away: it ends, or goes on into a tape for the client to come back to."""
+    drain: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a stream on tape may go on with nobody there, and how long its tape stays when it is over."""
+    tape: Annotated[Size, Field(ge=1024)] = 4 * 1024 * 1024
+    """How much of a stream its tape keeps; one that says more with nobody there is ended."""
     on_failure: Literal["event", "cut"] = "event"
     """How a stream that fails midway ends after its error event: as a whole HTTP body, or visibly cut, for clients that read only bytes."""
 

@@ -38,6 +38,13 @@ class Stalled(Struct, frozen=True, tag=True):
     at: float
 
 
+class Rejoined(Struct, frozen=True, tag=True):
+    """A client has come back for its stream, which may be over already."""
+
+    stream_id: str
+    route: str
+
+
 class Ended(Struct, frozen=True, tag=True):
     """A stream's final record. `seq` numbers these per worker process, for the acknowledgement."""
 
@@ -80,5 +87,5 @@ class Ack(Struct, frozen=True, tag=True):
     seq: int
 
 
-FromWorker = Hello | Begun | Moved | Stalled | Ended | Pulse
+FromWorker = Hello | Begun | Moved | Stalled | Rejoined | Ended | Pulse
 FromRecorder = Hello | Ack

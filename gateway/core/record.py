@@ -159,6 +159,7 @@ class StreamRecord(Struct, kw_only=True):
     max_tokens: int | None = None
     seed: int | None = None
     client_retry: int | None = None
+    reconnects: int = 0
     tags: dict[str, str] = field(default_factory=dict)
     prompt_name: str | None = None
     prompt_version: str | None = None

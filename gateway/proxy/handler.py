@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Awaitable
 
 from aiohttp import web
 
@@ -16,9 +17,11 @@ from gateway.proxy.attempts import Race
 from gateway.proxy.doors import JSON, Params
 from gateway.proxy.headers import answer_headers, forwarded, left_out, returned, server_timing, still_true, tags, told, trace_context
 from gateway.proxy.plane import Live, Plane
+from gateway.proxy.rejoin import holder, stream_id
 from gateway.proxy.relay import Relay
 from gateway.proxy.reply import STREAM_HEADERS, Reply
 from gateway.proxy.resume import Legs, relayed
+from gateway.proxy.taped import Taped
 from gateway.proxy.trial import Trial
 from gateway.proxy.verdict import client_left
 from gateway.routing.policy import plan
@@ -37,9 +40,16 @@ class Handler:
     async def __call__(self, request: web.BaseRequest, params: Params) -> web.StreamResponse:
         """Carry one call. The record opens guilty, and whatever happens below, it is settled once."""
         reply = Reply(request)
-        live = Live(self._plane, open_record(request, self._plane.pid, self._plane.clock()), reply, self._dialect)
+        live = Live(self._plane, open_record(request, self._plane, self._plane.clock()), reply, self._dialect)
+        await self._account(live, self._serve(request, params, live))
+        if isinstance(live.reply, Taped):  # the stream has a life of its own: this connection listens to it
+            await live.reply.play_first()
+        return reply.response
+
+    async def _account(self, live: Live, work: Awaitable[None]) -> None:
+        """Do the work of a stream, and settle its record; one that has gone on tape meanwhile is settled where it is carried on."""
         try:
-            await self._carry(request, params, live)
+            await work
         except GatewayError as error:
             await refuse(live, error)
         except asyncio.CancelledError:
@@ -53,10 +63,27 @@ class Handler:
             log.exception("stream %s broke the gateway", live.record.stream_id)
             await refuse(live, GatewayError("the gateway failed to carry this call"))
         finally:
-            live.settle(self._plane.clock())
-        return reply.response
+            if live.task is asyncio.current_task():
+                live.settle(self._plane.clock())
 
-    async def _carry(self, request: web.BaseRequest, params: Params, live: Live) -> None:
+    async def _serve(self, request: web.BaseRequest, params: Params, live: Live) -> None:
+        order = await self._admit(request, params, live)
+        if drains(live, request):
+            taped = Taped(live, holder(request))
+            live.reply = taped
+            live.task = taped.task = asyncio.get_running_loop().create_task(self._carry_on_tape(live, taped, order))
+        else:
+            await self._carry(live, order)
+
+    async def _carry_on_tape(self, live: Live, taped: Taped, order: list[Target]) -> None:
+        """Carry a stream that may outlive its client, in a task of its own."""
+        try:
+            await self._account(live, taped.to_its_end(self._carry(live, order)))
+        finally:
+            taped.conclude()
+
+    async def _admit(self, request: web.BaseRequest, params: Params, live: Live) -> list[Target]:
+        """Read and route a call; return its targets in order."""
         plane, record = self._plane, live.record
         if plane.stopping:
             raise ShuttingDown("the gateway is shutting down")
@@ -75,6 +102,9 @@ class Handler:
             del order[1:]
         else:
             live.resumes = route.mid_stream == "resume" and call.stream and call.operation == "chat"
+        return order
+
+    async def _carry(self, live: Live, order: list[Target]) -> None:
         trial = await Race(live, order).winner()
         try:
             await self._relay(live, trial)
@@ -87,6 +117,12 @@ class Handler:
         sent = commit(live, trial)
         relay, failure = await (Legs(live).relay(trial, sent) if live.resumes else relayed(live, trial, sent))
         await finish(live, relay, failure)
+
+
+def drains(live: Live, request: web.BaseRequest) -> bool:
+    """Tell whether a stream goes on when its client has gone: its call says so, or else its route."""
+    said = request.headers.get("x-weir-on-disconnect", "").lower()
+    return live.call.stream and (said if said in {"cancel", "drain"} else live.route.client.on_disconnect) == "drain"
 
 
 def commit(live: Live, trial: Trial) -> int:
@@ -183,18 +219,18 @@ async def read_body(request: web.BaseRequest) -> bytes:
         raise Rejected("the request body cannot be read: its chunks or its encoding are broken", code="invalid_body") from error
 
 
-def open_record(request: web.BaseRequest, pid: int, now: float) -> StreamRecord:
+def open_record(request: web.BaseRequest, plane: Plane, now: float) -> StreamRecord:
     """Open a stream's record from the head of its request; its trace is the caller's if the caller is in one."""
     ids, caller = os.urandom(40).hex(), trace_context(request.headers)
     retries = request.headers.get("x-stainless-retry-count", "")
     return StreamRecord(
-        stream_id=ids[:32],
+        stream_id=stream_id(ids, plane.number),
         trace_id=caller.trace_id if caller else ids[32:64],
         span_id=ids[64:80],
         parent_id=caller.parent_id if caller else None,
         sampled=caller.sampled if caller else True,
         tracestate=caller.state if caller else None,
-        worker=pid,
+        worker=plane.pid,
         received_unix=time.time(),  # noqa: TID251  the one place where a stream is tied to the wall clock
         received_at=now,
         tags=tags(request.headers),

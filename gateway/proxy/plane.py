@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from gateway.config import Config, Route
 from gateway.core.buckets import GAP_BOUNDS, subdivide, with_thresholds
@@ -18,11 +19,15 @@ from gateway.core.record import State, StreamRecord
 from gateway.dialects.base import Dialect
 from gateway.proxy.headers import answer_headers
 from gateway.proxy.reply import STREAM_HEADERS, Reply
+from gateway.proxy.shelf import Shelf
 from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
 from gateway.routing.budget import HedgeLimit, RetryBudget
 from gateway.routing.health import Health
 from gateway.wire.framing import Framing
+
+if TYPE_CHECKING:
+    from gateway.proxy.taped import Taped  # it knows of streams, and they of it
 
 REMEMBERED_MODELS = 1024
 
@@ -30,7 +35,8 @@ REMEMBERED_MODELS = 1024
 class Plane:
     """One worker's data plane: configuration, pools, health, the watch, and the way to tell the recorder.
 
-    `tell` never waits and never raises. `clock` is monotonic seconds, `dice` uniform in [0, 1).
+    `tell` never waits and never raises. `clock` is monotonic seconds, `dice` uniform in [0, 1), `number` this worker's among those that
+    share its port.
     """
 
     def __init__(
@@ -39,6 +45,7 @@ class Plane:
         tell: Callable[[FromWorker], None],
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
+        number: int = 0,
     ) -> None:
         self.config, self.tell, self.clock, self.dice = config, tell, clock, dice
         self.pools = {name: Pool(name, upstream, clock) for name, upstream in config.upstreams.items()}
@@ -51,7 +58,8 @@ class Plane:
         self.lag = LoopLag(clock)
         self.watch = Watch(clock)
         self.live: dict[str, Live] = {}
-        self.pid = os.getpid()
+        self.shelf: Shelf[Taped] = Shelf()
+        self.pid, self.number = os.getpid(), number
         self.stopping = False
         self._empty: asyncio.Future[None] | None = None
 
@@ -62,6 +70,7 @@ class Plane:
     def close(self) -> None:
         self.lag.stop()
         self.watch.stop()
+        self.shelf.close()
         for pool in self.pools.values():
             pool.close()
 
@@ -165,9 +174,9 @@ class Live:
         """Open the answer early, and say that we are alive. Another target may still be chosen; a status can no longer be."""
         if not self.reply.opened:
             self.reply.open(200, {"Content-Type": self.framing.media_type, **STREAM_HEADERS, **answer_headers(self.record)})
-        self.reply.write(self.framing.keepalive)
         self._last_sign = now
-        self.count("keepalive")
+        if self.reply.keep_alive(self.framing.keepalive):
+            self.count("keepalive")
 
     def own(self, owner: Owner, now: float) -> None:
         """From `now` on, the time is `owner`'s."""

@@ -50,7 +50,7 @@ class Realtime:
     async def __call__(self, request: web.BaseRequest, params: Params) -> web.StreamResponse:  # noqa: ARG002 - the path has no names in it
         """Carry one session. As with any call, its record opens guilty and is settled once."""
         reply = Reply(request)
-        live = Live(self._plane, open_record(request, self._plane.pid, self._plane.clock()), reply, self._dialect)
+        live = Live(self._plane, open_record(request, self._plane, self._plane.clock()), reply, self._dialect)
         live.record.dialect, live.record.operation, live.record.streamed = DIALECT, "realtime", True
         try:
             return await self._carry(request, live)

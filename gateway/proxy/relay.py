@@ -229,9 +229,9 @@ class Relay:
         keepalive = self._live.plane.config.server.keepalive
         quiet = now - max(self.heard_at, self._progress_at)
         if keepalive and quiet > keepalive and self._live.framing.keepalive and not self.reading.inside:
-            self._reply.write(self._live.framing.keepalive)
             self._progress_at = now
-            self._live.count("keepalive")
+            if self._reply.keep_alive(self._live.framing.keepalive):
+                self._live.count("keepalive")
 
     def tell_first_token(self) -> None:
         """Let routing know how soon this target spoke."""

@@ -70,6 +70,10 @@ class Reply:
         self.transport = request.transport or GONE
 
     @property
+    def request(self) -> web.BaseRequest:
+        return self._request
+
+    @property
     def opened(self) -> bool:
         return self._response is not None
 
@@ -123,6 +127,17 @@ class Reply:
         """Write bytes of the body now; to a client that has left, nothing happens."""
         if data and not self.gone:
             self.transport.write(self._framed(data))
+
+    def keep_alive(self, data: bytes) -> bool:
+        """Write what means nothing and only shows that the stream lives; False when nobody is there to see it."""
+        self.write(data)
+        return not self.gone
+
+    def take_over(self) -> None:
+        """What is written from here on is a whole answer, head and framing included, after which the connection closes."""
+        self._response = _Sent(kept=False)
+        if not self.gone:
+            self.transport.set_write_buffer_limits(high=HIGH_WATER)
 
     def _framed(self, data: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data

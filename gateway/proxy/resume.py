@@ -170,7 +170,7 @@ class Legs:
     def _mark(self, seam: Seam, following: Trial) -> None:
         """Say where the seam is: to the client, where its framing has words that mean nothing, and in the record."""
         live = self._live
-        if live.framing.comments:
+        if live.framing.takes_lines:
             live.reply.write(b": weir resumed on %b\n\n" % seam.target.encode())
         live.count("resumed")
         for _ in following.errand.dropped:

@@ -9,10 +9,18 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.messages import Begun, Ended, FromRecorder, FromWorker, Hello, Moved, Pulse, Stalled
+from gateway.core.messages import Begun, Ended, FromRecorder, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
 from gateway.core.record import StreamRecord
 
-KINDS: dict[type, str] = {Hello: "hello", Begun: "begun", Moved: "moved", Stalled: "stalled", Ended: "ended", Pulse: "pulse"}
+KINDS: dict[type, str] = {
+    Hello: "hello",
+    Begun: "begun",
+    Moved: "moved",
+    Stalled: "stalled",
+    Rejoined: "rejoined",
+    Ended: "ended",
+    Pulse: "pulse",
+}
 WINDOW = 0.02
 """Seconds that messages are gathered for, so that a packet costs one system call for many streams."""
 PACKET = 32 * 1024

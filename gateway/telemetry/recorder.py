@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from gateway.config import Config
-from gateway.core.messages import Begun, Ended, FromWorker, Hello, Moved, Pulse, Stalled
+from gateway.core.messages import Begun, Ended, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
 from gateway.core.owners import Blame
 from gateway.core.record import StreamRecord
 from gateway.telemetry.accesslog import AccessLog
@@ -34,7 +34,23 @@ REMEMBERED = 50_000
 PUSH_EVERY = 15.0
 RESYNC_EVERY = 60.0
 CLOSING = 3.0
-KINDS = ("hello", "begun", "moved", "stalled", "ended", "pulse", "packet", "message", "live", "series", "span", "push", "row", "line")
+KINDS = (
+    "hello",
+    "begun",
+    "moved",
+    "stalled",
+    "rejoined",
+    "ended",
+    "pulse",
+    "packet",
+    "message",
+    "live",
+    "series",
+    "span",
+    "push",
+    "row",
+    "line",
+)
 """What can be lost: messages by kind, a packet nobody can read, a message nobody can handle, a live stream too many, a label
 too many, a span, a metric push, a row of the store, a line of the access log."""
 
@@ -74,6 +90,7 @@ class Recorder:
             Begun: self._begun,
             Moved: self._moved,
             Stalled: self._stalled,
+            Rejoined: self._rejoined,
             Ended: self._ended,
             Pulse: self._pulse,
         }
@@ -181,6 +198,9 @@ class Recorder:
         self._tally.stalled(stream.record, stream.upstream, message.blame, message.phase)
         if message.phase in ("streaming", "draining"):  # only silences between tokens are among the record's stalls
             stream.announced[message.blame] = stream.announced.get(message.blame, 0) + 1
+
+    def _rejoined(self, message: Rejoined, _: int) -> None:
+        self._tally.rejoined(message.route)
 
     def _ended(self, message: Ended, slot: int) -> None:
         record = message.record

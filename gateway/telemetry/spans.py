@@ -102,6 +102,7 @@ _STREAM = (
     Attribute("weir.fallback.reason", "why the first target was left", lambda a: a.record.fallback_reason),
     Attribute("weir.resumed", "true when another target went on with the answer", lambda a: True if a.record.seams else None),
     Attribute("weir.missing_done", "true when the end was known by its finish reason only", lambda a: a.record.missing_done or None),
+    Attribute("weir.reconnects", "how often its client came back while it ran", lambda a: a.record.reconnects or None),
     Attribute("weir.client.retry", "the client SDK's own retry count", lambda a: a.record.client_retry),
     Attribute("weir.prompt.name", "from x-weir-prompt-name", lambda a: a.record.prompt_name),
     Attribute("weir.prompt.version", "from x-weir-prompt-version", lambda a: a.record.prompt_version),

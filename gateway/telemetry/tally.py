@@ -45,6 +45,10 @@ class Tally:
         labels = (self._labels.route(record.route), self._labels.upstream(upstream), blame, phase if phase in PHASES else "other")
         self._metrics.count("weir_stalls_total", labels)
 
+    def rejoined(self, route: str) -> None:
+        """Count a client that has come back for its stream."""
+        self._metrics.count("weir_reconnects_total", (self._labels.route(route),))
+
     def _outcome(self, account: Account) -> None:
         record = account.record
         labels = (*self._labels.of(record), record.outcome, _flag(record.stalled), _flag(record.streamed))

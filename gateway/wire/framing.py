@@ -45,8 +45,8 @@ class Framing(Struct, frozen=True):
     """One way to put events into a body.
 
     `media_type` has no parameters. `keepalive` means nothing between two events, and `ending` ends an event wherever a read ends with
-    it, and closes one torn apart; either is empty where there is no such thing. `comments` says that a line of words that mean nothing may
-    stand between two events, and that clients of the dialect take it.
+    it, and closes one torn apart; either is empty where there is no such thing. `takes_lines` says that lines of our own, a
+    comment between two events or an event's `id:`, may be put in, and that clients of the dialect take them.
     """
 
     media_type: str
@@ -54,4 +54,4 @@ class Framing(Struct, frozen=True):
     ending: bytes
     parser: Callable[[], Parser]
     cutter: Callable[[], Cutter]
-    comments: bool = False
+    takes_lines: bool = False

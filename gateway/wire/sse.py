@@ -184,5 +184,5 @@ def _fields(block: bytes) -> tuple[bytes, str]:
     return (b"\n".join(data), name.decode("utf-8", "replace")) if data else (b"", "")
 
 
-FRAMING = Framing("text/event-stream", b": keepalive\n\n", b"\n\n", Parser, Cutter, comments=True)
+FRAMING = Framing("text/event-stream", b": keepalive\n\n", b"\n\n", Parser, Cutter, takes_lines=True)
 """Plain server-sent events; a comment keeps them alive."""

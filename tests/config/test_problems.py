@@ -166,7 +166,7 @@ IN_ROUTE = [
         "r.yaml:6:28: routes[0].first_token.on_slow: must be fallback, hedge or wait, not 'hedg', did you mean 'hedge'?",
     ),
     ("stall: {threshold: 0s}", "r.yaml:6:24: routes[0].stall.threshold: must be more than 0, not '0s'"),
-    ("client: {on_disconnect: drain}", "r.yaml:6:29: routes[0].client.on_disconnect: 'drain' is not supported yet"),
+    ("client: {on_disconnect: wait}", "r.yaml:6:29: routes[0].client.on_disconnect: must be cancel or drain, not 'wait'"),
     ("retry: {attempts: 0}", "r.yaml:6:23: routes[0].retry.attempts: must be at least 1, not '0'"),
     (
         "retry: {on: [connect, status_500]}",

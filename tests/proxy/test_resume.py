@@ -84,7 +84,7 @@ async def test_the_text_goes_on_elsewhere(provide: Any, gate: Any, direct: Any, 
     prompt = asked(other, second)
     assert [text.rstrip() for text in said(prompt, "assistant")] == [told.rstrip()]
     assert said(prompt, "user") == (["hello"] if second == "ollama" else ["hello", CONTINUE])
-    assert client.body.count(b": weir resumed on b\n\n") == (1 if DIALECTS[mine].framing(call).comments else 0)
+    assert client.body.count(b": weir resumed on b\n\n") == (1 if DIALECTS[mine].framing(call).takes_lines else 0)
     record = await weir.record()
     assert (record.outcome, record.error, record.upstream, record.mutations["resumed"]) == ("completed", None, "a", 1)
     assert [(attempt.why, attempt.outcome) for attempt in record.attempts] == [("first", outcome), ("resume", "won")]

@@ -33,7 +33,7 @@ nothing in answers (platform.claude.com, "Versions").
 
 _QUERY = ("beta",)  # SDKs before 2.0 ask for `?beta=true`; nothing else in a query is the upstream's business
 
-FRAMING = Framing("text/event-stream", b'event: ping\ndata: {"type":"ping"}\n\n', b"\n\n", sse.Parser, sse.Cutter, comments=True)
+FRAMING = Framing("text/event-stream", b'event: ping\ndata: {"type":"ping"}\n\n', b"\n\n", sse.Parser, sse.Cutter, takes_lines=True)
 
 
 class Anthropic:

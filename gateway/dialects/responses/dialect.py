@@ -26,7 +26,7 @@ from gateway.wire.framing import Frame, Framing
 MAX_EVENT = 8 << 20
 """The event that ends a stream repeats all of it, pictures that a tool made included: one that is not read is an end that is missed."""
 
-FRAMING = Framing("text/event-stream", b": keepalive\n\n", b"\n\n", lambda: sse.Parser(MAX_EVENT), sse.Cutter, comments=True)
+FRAMING = Framing("text/event-stream", b": keepalive\n\n", b"\n\n", lambda: sse.Parser(MAX_EVENT), sse.Cutter, takes_lines=True)
 """A comment keeps it alive: OpenAI's own `event: keepalive` is undocumented and has broken clients (openai-node#1964)."""
 
 
