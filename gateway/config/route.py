@@ -133,7 +133,7 @@ class Client(Part):
 
 
 class Retry(Part):
-    """When another try is made, always before the first byte reached the client."""
+    """When another try is made: before the first byte reached the client, after it only where `mid_stream` says so."""
 
     attempts: int = Field(default=3, ge=1, le=10)
     """Tries per call, the first included."""
@@ -181,7 +181,7 @@ class Route(Part):
     client: Client = Field(default_factory=Client)
     """Patience with the client."""
     retry: Retry = Field(default_factory=Retry)
-    """Other tries before the first byte."""
+    """Other tries."""
     breaker: Breaker = Field(default_factory=Breaker)
     """Leaving a failing target alone."""
     slo: Slo = Field(default_factory=Slo)

@@ -108,22 +108,25 @@ class Legs:
         live.heard(live.plane.clock())
         self._failed.append(trial.key)
         failed = record.outcome, record.error
-        usage = relay.reading.observer.usage
+        spent = added(telling.spent, relay.reading.observer.usage)
         chunks, characters = telling.meter.chunks, telling.delivered.characters
         telling.meter.reopen()
         record.outcome, record.error = "gateway_error", None
         try:
-            following = await self._asked(telling, usage.output if usage else None)
+            following = await self._asked(telling, spent.output if spent else None)
         except asyncio.CancelledError:
             if live.stopped is None:
                 raise
             self._stopped, following = live.stopped, None
         except GatewayError:
             following = None  # what became of each attempt, the record says
+        except Exception:
+            log.exception("stream %s broke what was to resume it", record.stream_id)
+            following = None
         if following is None:
             record.outcome, record.error = failed
             return None
-        telling.spent = added(telling.spent, usage)
+        telling.spent = spent
         source, target = trial.attempt, following.attempt
         seam = Seam(
             at=relay.ended_at or live.plane.clock(),

@@ -1,4 +1,4 @@
-"""Where a broken stream is not resumed, it ends as ever; where it is, what surrounds it holds: clients that leave, counts, limits."""
+"""What surrounds the seam of a resumed stream: how it broke, who goes on, clients that leave, counts and limits."""
 
 import asyncio
 from typing import Any
@@ -12,130 +12,15 @@ from gateway.core.continuation import CONTINUE
 from gateway.core.errors import Stopped
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
-from gateway.sim.faults import ErrorEvent, InOrder, JsonReplyToStream, NeverEnding, ResetAfter, Script, Silent, Stall, Status, Truncate
-from gateway.sim.steps import Pause, Reset, Send
+from gateway.sim.faults import InOrder, JsonReplyToStream, NeverEnding, ResetAfter, Script, Silent, Status, Truncate
+from gateway.sim.steps import Pause, Send
 from gateway.sim.tempers import INSTANT, Temper
+from tests.rig.broken import delta, dying, healthy, text_of
 
 SPEECH = msgspec.structs.replace(INSTANT, tokens=5)
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),), max_tokens=50)
 RESUME: dict[str, Any] = {"mid_stream": "resume"}
 WITHIN = 3.0
-
-
-def text_of(body: bytes) -> str:
-    """Return the text of an OpenAI stream, comments left out."""
-    chunks = [orjson.loads(line[6:]) for line in body.split(b"\n") if line.startswith(b"data: {")]
-    return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))
-
-
-def dying(make: Any, *pieces: bytes) -> Any:
-    """An OpenAI stream of these frames that breaks off."""
-    return make.chunked(make.event(), *pieces, Reset())
-
-
-def healthy(make: Any, text: str) -> Any:
-    """An OpenAI stream that says this and ends well."""
-    return make.chunked(make.event(), make.event(text), make.event(finish="stop"), b"data: [DONE]\n\n")
-
-
-def tool() -> bytes:
-    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a'}}
-    return b"data: %b\n\n" % orjson.dumps({"id": "x", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
-
-
-def delta(**said: Any) -> bytes:
-    return b"data: %b\n\n" % orjson.dumps({"id": "x", "choices": [{"index": 0, "delta": said}]})
-
-
-@pytest.mark.parametrize("fault", [Truncate(after=3), ResetAfter(after=3), ErrorEvent(after=3), Stall(after=3, length=60)])
-async def test_the_default_is_the_error(provide: Any, gate: Any, direct: Any, fault: Any) -> None:
-    """Without `mid_stream: resume` the client gets what the first has said, then the error, and no second is asked (B4)."""
-    first, second = await provide(fault, temper=SPEECH), await provide(temper=SPEECH)
-    weir = await gate(first, second, stall={"liveness": 0.4})
-    client = await weir.fetch()
-    assert client.body.count(b'"content":"') == 4  # the role's and three of text
-    assert client.body.rpartition(b"\n\ndata: ")[2].startswith(b'{"error"')
-    assert (second.total, client.body.count(b"resumed")) == (0, 0)
-    record = await weir.record()
-    assert (len(record.attempts), record.seams, record.outcome != "completed") == (1, [], True)
-
-
-async def test_a_call_that_wants_no_fallback_is_not_resumed(provide: Any, gate: Any) -> None:
-    """`x-weir-no-fallback: true` is respected here too (B4)."""
-    first, second = await provide(ResetAfter(after=3), temper=SPEECH), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME)
-    client = await weir.fetch({"x-weir-no-fallback": "true"})
-    assert client.body.endswith(b'"code":"connection_reset"}}\n\n')
-    assert (second.total, (await weir.record()).outcome) == (0, "upstream_truncated")
-
-
-OBSTACLES = {
-    "half a tool call": lambda make: (make.event("a"), tool()),
-    "a refusal": lambda make: (make.event("a"), delta(refusal="no")),
-    "nothing said": lambda _: (),
-    "reasoning alone": lambda _: (delta(reasoning_content="hm"),),
-    "a frame that cannot be read": lambda make: (make.event("a"), b"data: {torn\n\n", make.event("b")),
-    "a text beyond what is kept": lambda make: (make.event("x" * 600_000), make.event("x" * 600_000)),
-}
-
-
-@pytest.mark.parametrize("obstacle", OBSTACLES)
-async def test_nobody_goes_on_with_anything_but_text(provide: Any, gate: Any, make: Any, obstacle: str) -> None:
-    """The error as ever, word for word what came before it, and no second target is asked."""
-    frames = OBSTACLES[obstacle](make)
-    first, second = await provide(dying(make, *frames)), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME, first_token={"on_slow": "wait"}, retry={"on": []})
-    client = await weir.fetch()
-    record = await weir.record()
-    assert second.total == 0
-    if obstacle != "nothing said":
-        assert client.body.startswith(make.event() + b"".join(frames))
-        assert client.body.endswith(b'"code":"connection_reset"}}\n\n')
-    assert (record.outcome, record.error, record.seams) == ("upstream_truncated", "connection_reset", [])
-
-
-async def test_an_answer_that_had_said_why_it_ended_is_complete(provide: Any, gate: Any, make: Any) -> None:
-    """There is nothing left to go on with."""
-    first, second = await provide(dying(make, make.event("a"), make.event(finish="stop"))), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME)
-    await weir.fetch()
-    assert (second.total, (await weir.record()).outcome) == (0, "completed")
-
-
-@pytest.mark.parametrize(
-    "fields", [{"response_format": {"type": "json_object"}}, {"n": 2}, {"logprobs": True}], ids=["json", "two", "logprobs"]
-)
-async def test_a_call_that_cannot_be_said_anew_is_not_resumed(provide: Any, gate: Any, fields: Any) -> None:
-    """JSON would begin anew, and two answers are not one text: the error as ever."""
-    first, second = await provide(ResetAfter(after=3), temper=SPEECH), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME)
-    client = await weir.fetch(**fields)
-    assert b'"code":"connection_reset"' in client.body
-    assert (second.total, len((await weir.record()).attempts)) == (0, 1)
-
-
-async def test_an_error_of_the_calls_own_passes_word_for_word(provide: Any, gate: Any, make: Any) -> None:
-    """A refused content is no trouble of that upstream: another would refuse it too."""
-    error = b'data: {"error":{"message":"no","type":"invalid_request_error","code":"content_policy_violation"}}\n\n'
-    first, second = await provide(make.chunked(make.event(), make.event("a"), error)), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME)
-    client = await weir.fetch()
-    assert (client.body, second.total) == (make.event() + make.event("a") + error, 0)
-    assert (await weir.record()).outcome == "upstream_error"
-
-
-@pytest.mark.parametrize("dialects", [("openai", "openai"), ("anthropic", "openai")], ids=["native", "translated"])
-async def test_an_error_kept_back_is_told_when_nobody_goes_on(provide: Any, gate: Any, dialects: Any) -> None:
-    """The client hears of it once, after the text, whether it is the upstream's own word or said in the client's."""
-    first, second = await provide(ErrorEvent(after=3, message="sorry"), temper=SPEECH), await provide(Status(503))
-    weir = await gate(first, second, dialects=dialects, **RESUME, retry={"attempts": 2})
-    client = await weir.fetch()
-    assert (client.body.count(b'"error"'), client.body.count(b"sorry"), b"[DONE]" in client.body) == (1, 1, False)
-    assert text_of(client.body)
-    record = await weir.record()
-    assert (record.outcome, second.total, record.seams) == ("upstream_error", 1, [])
-    assert [(attempt.why, attempt.outcome) for attempt in record.attempts] == [("first", "error_event"), ("resume", "status")]
-    assert record.bytes == len(client.body)
 
 
 async def test_an_upstream_that_reports_and_hangs_is_left_at_once(provide: Any, gate: Any, make: Any, until: Any) -> None:
@@ -152,7 +37,7 @@ async def test_an_upstream_that_reports_and_hangs_is_left_at_once(provide: Any, 
 async def test_an_error_in_the_first_read_of_all(provide: Any, gate: Any, make: Any) -> None:
     """Text and error before the stream is anybody's: it is gone on with, and the upstream that hangs is not waited for."""
     error = b'data: {"error":{"code":"overloaded"}}\n\n'
-    first, second = await provide(make.chunked(make.event() + make.event("one ") + error, 60)), await provide(healthy(make, "two"))
+    first, second = await provide(make.chunked(make.event() + make.event("one ") + error, 60)), await provide(healthy("two"))
     weir = await gate(first, second, **RESUME)
     client = await weir.fetch()
     assert (text_of(client.body), b"overloaded" in client.body) == ("one two", False)
@@ -164,7 +49,7 @@ async def test_text_in_the_last_read_of_all(provide: Any, gate: Any, make: Any, 
     """What came together with the end of a body that is no end of an answer is delivered before anybody goes on."""
     begun, rest = make.event() + make.event("one "), make.event("two ")
     sized = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(begun + rest)
-    first, second = await provide(Script((Send(sized + begun), Pause(0.1), Send(rest)))), await provide(healthy(make, "three"))
+    first, second = await provide(Script((Send(sized + begun), Pause(0.1), Send(rest)))), await provide(healthy("three"))
     weir = await gate(first, second, dialects=["openai", "openai"], **RESUME)
     call, request = make.call(mine, HELLO)
     client = await (await weir.client()).ask(request).finish()
@@ -177,7 +62,7 @@ async def test_an_error_in_the_last_read_of_all(provide: Any, gate: Any, make: A
     """Text, error, end marker and the end of the body at once: the text is the client's, the rest is said by the second."""
     body = make.event() + make.event("one ") + b'data: {"error":{"code":"overloaded"}}\n\ndata: [DONE]\n\n'
     sized = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(body)
-    first, second = await provide(Script((Send(sized + body),))), await provide(healthy(make, "two"))
+    first, second = await provide(Script((Send(sized + body),))), await provide(healthy("two"))
     weir = await gate(first, second, dialects=["openai", "openai"], **RESUME)
     call, request = make.call(mine, HELLO)
     client = await (await weir.client()).ask(request).finish()
@@ -189,7 +74,7 @@ async def test_an_error_in_the_last_read_of_all(provide: Any, gate: Any, make: A
 
 async def test_half_an_event_is_not_delivered(provide: Any, gate: Any, make: Any) -> None:
     """What was torn counts for nothing: the second is asked to go on from the last whole event, and the client sees no trace of it."""
-    first, second = await provide(dying(make, make.event("one "), make.event("two")[:-5])), await provide(temper=SPEECH)
+    first, second = await provide(dying(make.event("one "), make.event("two")[:-5])), await provide(temper=SPEECH)
     weir = await gate(first, second, **RESUME)
     client = await weir.fetch()
     assert orjson.loads(second.requests[0].body)["messages"][1:] == [
@@ -202,7 +87,7 @@ async def test_half_an_event_is_not_delivered(provide: Any, gate: Any, make: Any
 
 async def test_white_space_at_the_seam_is_said_once(provide: Any, gate: Any, make: Any) -> None:
     """A model that is given its own beginning without the space at its end says that again; the client has it once."""
-    first = await provide(dying(make, make.event("one "), make.event("two\n")))
+    first = await provide(dying(make.event("one "), make.event("two\n")))
     line = b'{"model":"m","message":{"role":"assistant","content":%b},"done":%b}\n'
     said = [line % (b'"\\n"', b"false"), line % (b'"\\nthree"', b"false"), line % (b'""', b'true,"done_reason":"stop"')]
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -213,10 +98,19 @@ async def test_white_space_at_the_seam_is_said_once(provide: Any, gate: Any, mak
     assert text_of(client.body) == "one two\n\nthree"
 
 
+async def test_a_large_call_is_said_anew_in_a_thread(provide: Any, gate: Any, make: Any) -> None:
+    """Where no stream waits for it, on its way to whoever goes on."""
+    first, second = await provide(dying(make.event("one "))), await provide(healthy("two"))
+    weir = await gate(first, second, **RESUME)
+    client = await weir.fetch(messages=[{"role": "user", "content": "word " * 80_000}])
+    assert text_of(client.body) == "one two"
+    assert len(second.requests[0].body) > 400_000
+
+
 async def test_two_seams(provide: Any, gate: Any, make: Any) -> None:
     """Each goes on with all that came before it; attempts are bounded by `retry.attempts`, whoever is left."""
-    first, second = await provide(dying(make, make.event("one "))), await provide(dying(make, make.event("two ")))
-    third = await provide(healthy(make, "three"))
+    first, second = await provide(dying(make.event("one "))), await provide(dying(make.event("two ")))
+    third = await provide(healthy("three"))
     weir = await gate(first, second, third, **RESUME)
     client = await weir.fetch()
     record = await weir.record()
@@ -241,29 +135,12 @@ async def test_all_legs_die(provide: Any, gate: Any) -> None:
 
 async def test_the_only_target_is_asked_again(provide: Any, gate: Any, make: Any) -> None:
     """A broken connection says little of its server: who has failed comes last, not never; and the slot of the first call is free."""
-    provider = await provide(InOrder([dying(make, make.event("one ")), healthy(make, "two")]))
+    provider = await provide(InOrder([dying(make.event("one ")), healthy("two")]))
     weir = await gate(provider, **RESUME, upstreams={"a": {"max_streams": 1}})
     client = await weir.fetch()
     record = await weir.record()
     assert (provider.total, record.outcome, record.seams[0].source, record.seams[0].target) == (2, "completed", "a", "a")
     assert text_of(client.body) == "one two"
-
-
-async def test_a_breaker_that_is_open_is_respected(provide: Any, gate: Any) -> None:
-    """A target that is left alone is left alone here too."""
-    provider = await provide(ResetAfter(after=3), temper=SPEECH)
-    weir = await gate(provider, **RESUME, breaker={"failures": 1})
-    client = await weir.fetch()
-    assert (provider.total, b'"code":"connection_reset"' in client.body) == (1, True)
-    assert (await weir.record()).outcome == "upstream_truncated"
-
-
-async def test_the_budget_is_respected(provide: Any, gate: Any) -> None:
-    """Without a budget for extra tries there are none."""
-    first, second = await provide(ResetAfter(after=3), temper=SPEECH), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME, retry={"budget": "0%"})
-    await weir.fetch()
-    assert (second.total, (await weir.record()).outcome) == (0, "upstream_truncated")
 
 
 async def test_a_target_that_refuses_to_go_on_is_passed_over(provide: Any, gate: Any) -> None:
@@ -302,10 +179,10 @@ async def test_a_continuation_in_one_piece(provide: Any, gate: Any) -> None:
 COUNTED = delta(content="a")[:-3] + b',"usage":{"prompt_tokens":7,"completion_tokens":20}}\n\n'
 
 
-async def test_usage_is_that_of_both(provide: Any, gate: Any, make: Any) -> None:
+async def test_usage_is_that_of_both(provide: Any, gate: Any) -> None:
     """As far as it is known: what a server counts as it goes is added, also in what the client is told."""
     second = await provide(temper=SPEECH)
-    weir = await gate(await provide(dying(make, COUNTED)), second, **RESUME)
+    weir = await gate(await provide(dying(COUNTED)), second, **RESUME)
     client = await weir.fetch(stream_options={"include_usage": True})
     record = await weir.record()
     told = orjson.loads(client.body.split(b"data: ")[-2])["usage"]
@@ -314,12 +191,12 @@ async def test_usage_is_that_of_both(provide: Any, gate: Any, make: Any) -> None
     assert (told["prompt_tokens"] > 7, told["completion_tokens"]) == (True, 25)
 
 
-async def test_the_limit_is_what_is_left(provide: Any, gate: Any, make: Any) -> None:
-    """`max_tokens` shrinks by what is known to be spent."""
-    first, second = await provide(dying(make, COUNTED)), await provide(temper=SPEECH)
-    weir = await gate(first, second, **RESUME)
-    await weir.fetch(max_tokens=50)
-    assert orjson.loads(second.requests[0].body)["max_tokens"] == 30
+async def test_the_limit_is_what_is_left(provide: Any, gate: Any) -> None:
+    """`max_tokens` shrinks by what all before are known to have spent."""
+    second, third = await provide(dying(COUNTED)), await provide(temper=SPEECH)
+    weir = await gate(await provide(dying(COUNTED)), second, third, **RESUME)
+    await weir.fetch(max_tokens=100)
+    assert [orjson.loads(provider.requests[0].body)["max_tokens"] for provider in (second, third)] == [80, 60]
 
 
 @pytest.mark.parametrize("phase", ["asked", "speaking"])
@@ -361,7 +238,7 @@ async def test_an_operator_ends_it_while_somebody_is_asked(provide: Any, gate: A
 
 async def test_a_client_that_waits_at_the_seam_is_kept_alive(provide: Any, gate: Any, make: Any) -> None:
     """Comments between events while the second is asked, as long after the last word as ever; the time belongs to the upstreams."""
-    first = await provide(dying(make, make.event("one "), 0.4, make.event("two ")))
+    first = await provide(dying(make.event("one "), 0.4, make.event("two ")))
     second = await provide(temper=Temper(ttft="700ms", gap=0, tokens=5))
     weir = await gate(first, second, **RESUME, server={"keepalive": 0.3}, stall={"threshold": 0.5})
     client = await weir.fetch()
@@ -374,7 +251,7 @@ async def test_a_client_that_waits_at_the_seam_is_kept_alive(provide: Any, gate:
 
 async def test_a_hundred_broken_streams(provide: Any, gate: Any, until: Any, make: Any) -> None:
     """Each is whole in the end, each is accounted for once, and nothing is left under way."""
-    first, second = await provide(dying(make, make.event("one "), 0.6)), await provide(healthy(make, "two"))
+    first, second = await provide(dying(make.event("one "), 0.6)), await provide(healthy("two"))
     weir = await gate(first, second, **RESUME, retry={"budget": "100%"})
     clients = await asyncio.gather(*(weir.fetch() for _ in range(100)))
     said = sorted(text_of(client.body) for client in clients)
