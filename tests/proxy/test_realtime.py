@@ -12,30 +12,15 @@ import orjson
 import pytest
 from aiohttp import WSMsgType, web
 
-import gateway.app as app_module
 from gateway.core.messages import Begun, Moved
 from gateway.core.record import StreamRecord
-from gateway.proxy.realtime import PATH, Realtime
+from gateway.proxy.realtime import PATH
 from gateway.stream.voice import VoiceObserver
 
 LOOPS = "both"
 KEY = "sk-the-clients-own"
 OURS = "sk-the-upstreams"
 Play = Callable[[web.WebSocketResponse], Awaitable[Any]]
-
-
-@pytest.fixture(autouse=True)
-def _routed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The door of realtime sessions, where the worker does not open it by itself."""
-    original = app_module.data_plane
-
-    def doors(plane: Any) -> Any:
-        built = original(plane)
-        if PATH not in built._plain:
-            built.add("GET", PATH, Realtime(plane))
-        return built
-
-    monkeypatch.setattr(app_module, "data_plane", doors)
 
 
 class Upstream:
