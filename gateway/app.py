@@ -1,40 +1,40 @@
-"""Puts a worker together: the HTTP server in front, the plane behind it, the link to the recorder; starts it, pulses, drains, ends."""
+"""Puts a worker together: the HTTP server in front, the plane behind it, the link to the recorder; starts it, pulses, and ends it."""
 
 import asyncio
-import gc
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-import uvloop
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 
 from gateway.config import Config
-from gateway.core.errors import Stopped
-from gateway.core.messages import Begun, Pulse
+from gateway.core.errors import Aborted, Stopped
+from gateway.core.messages import Begun, Pulse, WorkerState
 from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
 from gateway.proxy.doors import JSON, Doors, Params, Serve
 from gateway.proxy.handler import Handler
-from gateway.proxy.neighbours import Bell, Neighbours
+from gateway.proxy.neighbours import Neighbours
 from gateway.proxy.plane import Plane
 from gateway.proxy.realtime import PATH, Realtime
 from gateway.proxy.rejoin import PATH as STREAMS
 from gateway.proxy.rejoin import Rejoin, for_neighbours
-from gateway.telemetry.link import Link, SocketLink
+from gateway.proxy.reply import unread
+from gateway.proxy.setup import Setup
+from gateway.telemetry.link import Link
 
 log = logging.getLogger("weir.worker")
 http_log = logging.getLogger("weir.http")
 PULSE_SECONDS = 1.0
 FLUSH_SECONDS = 2.0
 BACKLOG = 4096
-GC_THRESHOLD = 20_000
-"""Young objects before a collection: a stream makes a few hundred and frees them itself, so Python's 700 would only cost (7 % of CPU)."""
+LOOK_EVERY = 0.1
+IDLE_SECONDS = 3.0
+"""How long a connection may be quiet before a retiring worker closes it: a client that goes on calling is told by then to go elsewhere."""
 
 
 MARKS = {"anthropic": ("anthropic-version",), "gemini": ("x-goog-api-key", "x-goog-api-client")}
@@ -58,12 +58,20 @@ class Worker:
     """
 
     def __init__(self, config: Config, link: Link, neighbours: Neighbours | None = None) -> None:
-        self.config, self._link, self._neighbours = config, link, neighbours
+        self._link, self._neighbours = link, neighbours
         self.plane = Plane(config, link.send, number=neighbours.number if neighbours is not None else 0)
         self._runner: web.ServerRunner | None = None
         self._inner: web.ServerRunner | None = None
         self._pulse: asyncio.TimerHandle | None = None
-        self._swept = 0.0
+
+    @property
+    def config(self) -> Config:
+        """The newest configuration."""
+        return self.plane.config
+
+    @property
+    def state(self) -> WorkerState:
+        return "draining" if self.plane.stopping else "retiring" if self.plane.retiring else "serving"
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
@@ -98,22 +106,51 @@ class Worker:
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
         limit = self.config.server.max_body
+        if self.plane.retiring:
+            message = message._replace(should_close=True)
         return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=limit)
 
     def _beat(self) -> None:
         """Tell the recorder, once a second, that this worker is alive and what it thinks of its targets."""
         plane, now = self.plane, self.plane.clock()
-        for pool in plane.pools.values():
-            pool.sweep(now)
+        plane.sweep(now)
         targets = plane.health.snapshot(now)
-        self._link.send(
-            Pulse(os.getpid(), now, len(plane.live), plane.lag.take_worst(), plane.oldest_gap(now), dict(self._link.dropped), targets)
-        )
+        lag, gap, dropped = plane.lag.take_worst(), plane.oldest_gap(now), dict(self._link.dropped)
+        self._link.send(Pulse(os.getpid(), now, len(plane.live), lag, gap, dropped, targets, plane.setup.hash, self.state))
         self._pulse = asyncio.get_running_loop().call_later(PULSE_SECONDS, self._beat)
 
     def live(self) -> list[Begun]:
         """Every stream that lives now, for a recorder that has just been born."""
         return [Begun(live.record, live.state) for live in self.plane.live.values()]
+
+    async def swap(self, config: Config) -> None:
+        """Carry new calls by another configuration; one at a time. Made in a thread, where reading certificates holds no stream up."""
+        setup = await asyncio.to_thread(Setup, config, self.plane.clock, self.plane.setup)
+        self.plane.enter(setup)
+
+    def abort(self, stream_id: str) -> None:
+        """End a stream because an operator wants it; one that has ended meanwhile is left alone."""
+        if live := self.plane.live.get(stream_id):
+            live.end_early(Aborted("an operator has stopped this stream"))
+
+    async def retire(self) -> None:
+        """Accept no more connections, and return when those there are have gone: each closes after its next answer, or for being idle.
+
+        Nobody is refused: the socket listened on stays open in the process that takes over.
+        """
+        assert self._runner is not None
+        self.plane.retiring = True
+        for site in self._runner.sites:
+            await site.stop()
+        quiet: dict[web.RequestHandler, float] = {}
+        while (server := self._runner.server) is not None and server.connections:
+            now = self.plane.clock()
+            for connection in server.connections:
+                if not idle(connection):
+                    quiet.pop(connection, None)
+                elif now - quiet.setdefault(connection, now) > IDLE_SECONDS and not unread(connection.transport):
+                    connection.force_close()
+            await asyncio.sleep(LOOK_EVERY)
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls; let streams run on for `seconds`, then end each in its dialect's own words."""
@@ -122,13 +159,13 @@ class Worker:
         for live in plane.live.values():
             live.drain(plane.clock())
         await plane.emptied(seconds)
-        for live in tuple(plane.live.values()):
+        for live in (*plane.live.values(), *plane.arriving):
             live.end_early(Stopped("the gateway is shutting down"))
         await plane.emptied(FLUSH_SECONDS)
 
     async def close(self) -> None:
         """Stop serving; streams that were not drained are ended as by a drain of no length. May be called twice."""
-        if self.plane.live and not self.plane.stopping:
+        if (self.plane.live or self.plane.arriving) and not self.plane.stopping:
             await self.drain(0.0)
         if self._pulse is not None:
             self._pulse.cancel()
@@ -138,6 +175,12 @@ class Worker:
             if runner is not None:
                 await runner.cleanup()
         self.plane.close()
+
+
+def idle(connection: web.RequestHandler) -> bool:
+    """Return whether no request is under way on a client's connection, by what aiohttp's own keep-alive timer goes by."""
+    waiter = connection._waiter  # noqa: SLF001  nothing public tells
+    return waiter is not None and not waiter.done()
 
 
 def data_plane(plane: Plane, neighbours: Neighbours | None = None) -> Doors:
@@ -187,23 +230,3 @@ def models(plane: Plane, dialects: Sequence[Dialect], started: int) -> Serve:
         return web.Response(body=dialect.models_document(plane.config.model_names(), started), headers=JSON)
 
     return serve
-
-
-def run_worker(config: Config, listener: socket.socket, link_socket: socket.socket, bells: Sequence[Bell] = (), number: int = 0) -> None:
-    """The main of a worker process: serves until SIGTERM, then drains and leaves. `bells` are those of all workers, it is `number`."""
-    uvloop.run(_serve(config, listener, link_socket, Neighbours(bells, number) if bells else None))
-
-
-async def _serve(config: Config, listener: socket.socket, link_socket: socket.socket, neighbours: Neighbours | None) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    link = SocketLink(link_socket, lambda: worker.live())  # noqa: PLW0108  the worker comes into being after its link
-    worker = Worker(config, link, neighbours)
-    link.start()
-    await worker.start(listener)
-    gc.freeze()  # what start-up made lives as long as the process: never look at it again
-    gc.set_threshold(GC_THRESHOLD, 20, 50)
-    await stop.wait()
-    await worker.drain(config.server.drain)
-    await worker.close()
-    await link.close(FLUSH_SECONDS)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from gateway import __version__, logs
 from gateway.config import Config, ConfigErrors, json_schema, load, override
+from gateway.reload import Source
 from gateway.supervisor import Gateway, PortTaken, Supervisor
 
 DEFAULT_FILE = "routes.yaml"
@@ -81,10 +82,17 @@ def main() -> None:
     "--log-format", type=click.Choice(["json", "console"]), default="console", show_default=True, help="How logs are written to stderr."
 )
 def serve(file: str, log_format: logs.LogFormat, **overrides: Any) -> None:
-    """Run the gateway: a supervisor, its workers and the recorder. SIGTERM drains and ends it."""
+    """Run the gateway: a supervisor, its workers and the recorder.
+
+    \b
+    SIGTERM, SIGINT  drain and end; a second one ends at once
+    SIGHUP           read the file again, as when it changes; a bad one is refused
+    SIGUSR2          replace the workers one after the other; no call is lost
+    """
+    source = Source(file, overrides)
     try:
         config = override(read(file), **overrides)
-        gateway = Gateway(config)
+        gateway = Gateway(config, source)
     except ConfigErrors as errors:
         fail(str(errors), 2)
     except PortTaken as error:
@@ -92,7 +100,7 @@ def serve(file: str, log_format: logs.LogFormat, **overrides: Any) -> None:
     logs.configure(log_format)
     click.echo(f"weir {__version__}  config {config.hash}  workers {config.server.workers}")
     click.echo(f"  base_url  {gateway.url}/v1\n  admin     {gateway.admin_url}")
-    sys.exit(Supervisor(gateway.children(), config.server.drain, gateway.listeners).run())
+    sys.exit(Supervisor(gateway.children(), config.server.drain, gateway.listeners, gateway.reloads).run())
 
 
 @main.command(short_help="Validate a configuration, or show its routes.")

@@ -5,100 +5,48 @@ sockets and the links between workers and recorder are made here and outlive any
 kernel while one is replaced.
 """
 
-import contextlib
-import ctypes
 import logging
 import os
 import signal
 import socket
-import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from gateway.app import run_worker
+from gateway.child import SIGNALS, Child
 from gateway.config import Config
 from gateway.console.serve import run as run_recorder
-from gateway.proxy.neighbours import Bell, bell
+from gateway.control import Leaving, Ready, Reload, Stop, Swap, Vacant
+from gateway.proxy.neighbours import Neighbours, bell
+from gateway.reload import Reloads, Source
+from gateway.replacement import STEP_SECONDS, Replacement
+from gateway.worker import run_worker
 
 log = logging.getLogger("weir.supervisor")
-SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 BACKLOG = 4096
 LINK_BUFFER = 4 * 1024 * 1024
 STOP_GRACE = 5.0
-STEADY_SECONDS = 10.0
-LONGEST_PAUSE = 5.0
-PR_SET_PDEATHSIG = 1
+SHIFTS = (0, 1)
+"""Who serves in a seat, and who replaces that: each has a slot of its own to speak in."""
 
 
 class PortTaken(Exception):
     """An address to listen on belongs to somebody else."""
 
 
-class Child:
-    """One process to keep running. `last` ones are stopped only when all others have ended: they hear what those still say."""
-
-    def __init__(self, name: str, main: Callable[[], None], *, last: bool = False, restart_after: float = 0.0) -> None:
-        self.name, self.main, self.last = name, main, last
-        self.pid: int | None = None
-        self._first_pause = restart_after
-        self._pause = restart_after
-        self._started = 0.0
-        self.due = 0.0
-
-    def start(self, now: float) -> None:
-        """Fork. In the child, `main` runs with default signals, in a process group of its own, and dies with its parent."""
-        self._started, parent = now, os.getpid()
-        try:
-            self.pid = os.fork()
-        except OSError as error:  # no memory or no process left just now: those that run must not end for it
-            log.error("%s cannot be started: %s", self.name, error.strerror)
-            self.died(now)
-            return
-        if self.pid == 0:
-            _be_child(self.name, self.main, parent)
-
-    def died(self, now: float) -> None:
-        """Plan its return: at once, or later and later when it does not stay up."""
-        self.pid = None
-        steady = now - self._started > STEADY_SECONDS
-        self.due = now + (self._first_pause if steady else self._pause)
-        self._pause = self._first_pause if steady else max(self._first_pause, min(LONGEST_PAUSE, max(0.1, self._pause * 2)))
-
-
-def _be_child(name: str, main: Callable[[], None], parent: int) -> None:
-    """Everything a forked child does, its exit included: nothing of the parent's stack may run twice."""
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            return  # it died before we could ask to be told
-        Path("/proc/self/comm").write_text(f"weir-{name}"[:15])
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        main()
-        code = 0
-    except BaseException:  # noqa: BLE001  the child ends here whatever it was
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
 class Supervisor:
     """Keeps children running until it is told to stop: by SIGTERM, SIGINT, or `seconds` having passed.
 
-    SIGHUP is accepted and ignored. A second SIGTERM or SIGINT kills what is left. `listeners` are closed here when stopping begins:
-    each child goes on with its own, and one that has left leaves no port open on which callers would wait for nobody.
+    SIGHUP, or a file that has changed, makes it reload; SIGUSR2 makes it replace its workers one after the other. A second SIGTERM or
+    SIGINT kills what is left. `listeners` are closed here when stopping begins: each child goes on with its own, and one that has left
+    leaves no port open on which callers would wait for nobody.
     """
 
-    def __init__(self, children: Sequence[Child], drain: float, listeners: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self, children: Sequence[Child], drain: float, listeners: Sequence[socket.socket] = (), reloads: Reloads | None = None
+    ) -> None:
         self._children, self._drain, self._listeners = children, drain, listeners
+        self._reloads = reloads
+        self._replacement = Replacement(children, self._start)
         self._forced = False
 
     def run(self, seconds: float | None = None, started: Callable[[], None] = lambda: None) -> int:
@@ -108,23 +56,90 @@ class Supervisor:
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for child in self._children:
-            child.start(time.monotonic())
+            if child.wanted:
+                self._start(child)
         started()
         self._watch(seconds)
         return self._stop()
 
+    def _start(self, child: Child) -> None:
+        child.start(time.monotonic(), self._children)
+        if child.last:  # a new recorder finds words of processes that have left in links that nobody speaks on now
+            for other in self._children:
+                self._vacate(other)
+
+    def _vacate(self, child: Child) -> None:
+        """Let the recorder know that nobody speaks in a slot any more."""
+        if child.seat is not None and child.pid is None and not child.wanted and child.last_pid:
+            for last in self._children:
+                if last.last:
+                    last.tell(Vacant(child.slot, child.last_pid))
+
     def _watch(self, seconds: float | None) -> None:
         end = time.monotonic() + seconds if seconds is not None else float("inf")
         while (now := time.monotonic()) < end:
-            waiting = [child for child in self._children if child.pid is None]
-            for child in waiting:
+            for child in self._absent():
                 if child.due <= now:
-                    child.start(now)
-            due = min([end, *(child.due for child in waiting if child.pid is None)])
-            caught = signal.sigtimedwait(SIGNALS, max(0.0, min(due - now, 3600.0)))
-            if caught is not None and caught.si_signo in {signal.SIGTERM, signal.SIGINT}:
+                    self._start(child)
+            self._listen(now)
+            if self._reloads is not None and self._reloads.due(now):
+                self._reload(self._reloads)
+            if self._replacement.busy:
+                self._replacement.step(now)
+            caught = signal.sigtimedwait(SIGNALS, max(0.0, self._wake_at(now, end) - now))
+            number = caught.si_signo if caught is not None else 0
+            if number in {signal.SIGTERM, signal.SIGINT}:
                 return
+            if number == signal.SIGHUP:
+                self._ask(now)
+            elif number == signal.SIGUSR2:
+                self._replacement.ask()
             self._reap(quietly=False)
+
+    def _absent(self) -> list[Child]:
+        return [child for child in self._children if child.pid is None and child.wanted]
+
+    def _wake_at(self, now: float, end: float) -> float:
+        times = [end, now + 3600.0, *(child.due for child in self._absent())]
+        if self._reloads is not None:
+            times.append(self._reloads.wake_at(now))
+        if self._replacement.busy:
+            times.append(now + STEP_SECONDS)
+        return min(times)
+
+    def _listen(self, now: float) -> None:
+        """Hear what the children have to say, and do what they ask for."""
+        for child in self._children:
+            for word in child.heard():
+                match word:
+                    case Ready():
+                        child.ready = True
+                    case Leaving():
+                        self._replacement.leaving(child)
+                    case Reload(number=number):
+                        self._ask(now, number)
+
+    def _ask(self, now: float, number: int = 0) -> None:
+        if self._reloads is None:
+            log.info("there is nothing to reload")
+        else:
+            self._reloads.ask(now, number)
+
+    def _reload(self, reloads: Reloads) -> None:
+        """Read the configuration again, hand a good one to every child, and tell what became of it."""
+        outcome = reloads.reload()
+        for problem in outcome.problems:
+            log.error("not reloaded: %s", problem)
+        if outcome.changed:
+            self._drain = reloads.config.server.drain
+            for child in self._children:
+                child.tell(Swap(), reloads.config)
+            log.info("reloaded: config %s", outcome.hash)
+        elif not outcome.problems:
+            log.info("nothing to reload: the file says what is running, config %s", outcome.hash)
+        for child in self._children:
+            if child.last:
+                child.tell(outcome)
 
     def _reap(self, *, quietly: bool) -> None:
         """Learn of every child that has died; SIGCHLDs merge, so ask until there is no more to know."""
@@ -132,10 +147,17 @@ class Supervisor:
             if child.pid is None:
                 continue
             pid, status = os.waitpid(child.pid, os.WNOHANG)
-            if pid:
+            if not pid:
+                continue
+            if not child.wanted:
+                child.left()
+                self._vacate(child)
                 if not quietly:
-                    log.warning("%s (pid %d) died with %s; restarting", child.name, pid, _cause(status))
-                child.died(time.monotonic())
+                    log.info("%s (pid %d) has left with %s", child.name, pid, _cause(status))
+                continue
+            if not quietly:
+                log.warning("%s (pid %d) died with %s; restarting", child.name, pid, _cause(status))
+            child.died(time.monotonic())
 
     def _stop(self) -> int:
         """End the children: first those that serve, then those that listen to them; what does not end in time is killed."""
@@ -146,15 +168,19 @@ class Supervisor:
         last = [child for child in self._children if child.last]
         clean = self._end(first, deadline)
         if not self._forced:
-            self._kill(first)
+            for child in first:
+                child.kill()
             clean = self._end(last, max(deadline, time.monotonic() + STOP_GRACE)) and clean
-        self._kill(self._children)
+        for child in self._children:
+            child.kill()
         return 0 if clean else 1
 
     def _end(self, children: Sequence[Child], deadline: float) -> bool:
         """Ask children to end, and say whether all have by the deadline; whoever asks us once more forces it."""
         for child in children:
-            self._send(child, signal.SIGTERM)
+            child.wanted = False
+            child.tell(Stop())
+            child.signal(signal.SIGTERM)
         while any(child.pid for child in children):
             if (left := deadline - time.monotonic()) <= 0:
                 return False
@@ -165,28 +191,19 @@ class Supervisor:
             self._reap(quietly=True)
         return True
 
-    def _kill(self, children: Sequence[Child]) -> None:
-        for child in children:
-            self._send(child, signal.SIGKILL)
-            if child.pid is not None:
-                os.waitpid(child.pid, 0)
-                child.pid = None
-
-    def _send(self, child: Child, number: int) -> None:
-        if child.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, number)
-
 
 def _cause(status: int) -> str:
     return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
 class Gateway:
-    """The sockets and children of one `weir serve`. Raises PortTaken, with nothing left bound, when an address is somebody else's."""
+    """The sockets and children of one `weir serve`. Raises PortTaken, with nothing left bound, when an address is somebody else's.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    `source` is where its configuration came from, if that can be read again.
+    """
+
+    def __init__(self, config: Config, source: Source | None = None) -> None:
+        self.reloads = Reloads(config, source)
         self.listeners = bind(config.server.host, config.server.port, config.server.workers)
         try:
             self.admin = bind(config.admin.host, config.admin.port, 1)[0]
@@ -198,25 +215,30 @@ class Gateway:
         self.admin_url = address(self.admin)
 
     def children(self) -> list[Child]:
-        """Return the recorder and the workers, joined by links that outlive them."""
-        links = [link() for _ in self.listeners]
-        ears, mouths = [ear for ear, _ in links], [mouth for _, mouth in links]
-        recorder = Child("recorder", lambda: self._record(ears), last=True)
-        bells = [bell() for _ in self.listeners] if len(self.listeners) > 1 else []
-        return [recorder, *(self._worker(number, mouth, bells) for number, mouth in enumerate(mouths))]
+        """Return the recorder and the workers, joined by links that outlive them: two a worker, for it and for who takes its place."""
+        seats = list(enumerate(self.listeners))
+        links = [link() for _ in SHIFTS for _ in seats]
+        ears, bells = [ear for ear, _ in links], [bell() for _ in links]
+        recorder = Child("recorder", lambda: self._record(recorder, ears), last=True)
+        return [
+            recorder,
+            *(self._worker(seat, links, Neighbours(bells, shift * len(seats) + seat)) for shift in SHIFTS for seat, _ in seats),
+        ]
 
-    def _record(self, ears: list[socket.socket]) -> None:
+    def _record(self, child: Child, ears: list[socket.socket]) -> None:
         self._keep_only(self.admin)
-        run_recorder(self.config, ears, self.admin)
+        run_recorder(self.reloads.config, ears, self.admin, child.ear)
 
-    def _worker(self, number: int, mouth: socket.socket, bells: Sequence[Bell]) -> Child:
-        listener = self.listeners[number]
+    def _worker(self, seat: int, links: list[tuple[socket.socket, socket.socket]], place: Neighbours) -> Child:
+        slot = place.number
 
         def work() -> None:
-            self._keep_only(listener)
-            run_worker(self.config, listener, mouth, bells, number)
+            self._keep_only(self.listeners[seat])
+            run_worker(self.reloads.config, self.listeners[seat], links[slot][1], child.ear, place)
 
-        return Child("worker", work)
+        child = Child("worker", work)
+        child.seat, child.slot, child.wanted = seat, slot, slot < len(self.listeners)
+        return child
 
     def _keep_only(self, mine: socket.socket) -> None:
         """In a child: close what is another's to listen on, so that a port is free as soon as its own child has left."""

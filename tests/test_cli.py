@@ -228,6 +228,8 @@ def test_help_is_complete(command: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
             assert parameter.opts[0] in ran.stdout
+    if command == "serve":
+        assert re.findall(r"SIG[A-Z0-9]+", ran.stdout) == ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2"]
     listed = CliRunner().invoke(main, ["--help"]).stdout
     assert re.search(rf"^  {command} +[A-Z].*\.$", listed, re.MULTILINE)
     assert "..." not in listed.partition("Commands:")[2]

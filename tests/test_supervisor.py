@@ -331,3 +331,179 @@ def test_ipv6_addresses_are_urls_too() -> None:
         pytest.skip("no IPv6 here")
     with sock:
         assert address(sock) == f"http://[::1]:{sock.getsockname()[1]}"
+
+
+# Replacing, and what is said between parent and child.
+
+SEATS = """
+from gateway import replacement
+from gateway.control import Ear, Leaving, Line, Ready, Retire, Stop
+
+def words(child):
+    child.ear.setblocking(True)
+    line = Line(child.ear)
+    child.ear.setblocking(True)
+    for word, _ in line.heard():
+        yield word
+
+def seat(number, main):
+    two = [Child("worker", None) for _ in range(2)]
+    for shift, child in enumerate(two):
+        child.seat, child.slot, child.wanted = number, 10 * number + shift, not shift
+        child.main = lambda child=child, shift=shift: main(child, f"{number}{'ab'[shift]}")
+    return two
+
+def retiring(child, name, patience=0.2):
+    def main():
+        signal.signal(signal.SIGTERM, lambda *_: (say(f"{name} is told"), os._exit(0)))
+        say(f"{name} starts")
+        Line(child.ear).say(Ready())
+        os.kill(os.getppid(), signal.SIGCHLD)
+        for word in words(child):
+            if isinstance(word, Retire):
+                say(f"{name} retires")
+                time.sleep(patience)
+                say(f"{name} leaves")
+                os._exit(0)
+    main()
+"""
+
+
+def test_workers_are_replaced_one_after_the_other(program: Callable[[str], Said]) -> None:
+    """The successor of each serves before it is told to retire, and the next seat waits for that; who has left stays away."""
+    said = program(
+        SEATS
+        + """
+children = [*seat(1, retiring), *seat(2, retiring)]
+sys.exit(Supervisor(children, drain=1).run())
+"""
+    )
+    said.until("1a starts")
+    said.until("2a starts")
+    said.tell(signal.SIGUSR2)
+    said.until("1a leaves")
+    said.until("2a leaves")
+    order = [words for words in said.words if words in {"1b starts", "1a retires", "2b starts", "2a retires"}]
+    assert order == ["1b starts", "1a retires", "2b starts", "2a retires"]
+    said.tell(signal.SIGUSR2)
+    said.until("1b leaves")
+    said.until("2b leaves")
+    said.tell(signal.SIGTERM)
+    code, _ = said.end()
+    assert code == 0
+    assert sorted(words for words in said.words if words.endswith("starts")) == sorted(
+        ["1a starts", "2a starts", "1b starts", "2b starts", "1a starts", "2a starts"]
+    )
+
+
+def test_a_successor_waits_until_the_last_predecessor_has_left(program: Callable[[str], Said]) -> None:
+    """There are two links a seat: while the one before still speaks on one, nobody else can; other seats go on."""
+    said = program(
+        SEATS
+        + """
+slow = seat(1, lambda child, name: retiring(child, name, 1.5 if name == "1a" else 0.1))
+sys.exit(Supervisor([*slow, *seat(2, retiring)], drain=1).run())
+"""
+    )
+    said.until("1a starts")
+    said.until("2a starts")
+    said.tell(signal.SIGUSR2)
+    said.until("2a leaves")
+    said.tell(signal.SIGUSR2)
+    said.until("2b leaves")
+    said.until("1b leaves")
+    said.tell(signal.SIGTERM)
+    assert said.end()[0] == 0
+    words = said.words
+    assert words.index("2b leaves") < words.index("1a leaves") < len(words) - 1 - words[::-1].index("1a starts")
+
+
+def test_a_successor_that_does_not_come_up_is_given_up(program: Callable[[str], Said]) -> None:
+    """What serves goes on serving, and the log says so."""
+    said = program(
+        SEATS
+        + """
+replacement.READY_WITHIN = 0.5
+def main(child, name):
+    if name == "1b":
+        say("1b starts")
+        time.sleep(60)
+    retiring(child, name)
+sys.exit(Supervisor(seat(1, main), drain=1).run())
+"""
+    )
+    said.until("1a starts")
+    said.tell(signal.SIGUSR2)
+    said.until("1b starts")
+    [successor] = said.pids("1b starts")
+    deadline = time.monotonic() + 10
+    while _alive(successor):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    said.tell(signal.SIGTERM)
+    code, log = said.end()
+    assert (code, said.words.count("1a retires"), said.words.count("1b starts")) == (0, 0, 1)
+    assert "does not come up" in log
+
+
+def test_who_says_that_it_leaves_is_followed_before_it_has_left(program: Callable[[str], Said]) -> None:
+    """A worker that somebody else told to leave need not be gone for another to begin; nobody follows it a second time."""
+    said = program(
+        SEATS
+        + """
+def main(child, name):
+    if name == "1a":
+        Line(child.ear).say(Leaving())
+        os.kill(os.getppid(), signal.SIGCHLD)
+        time.sleep(0.7)
+        say("1a leaves")
+        return
+    serve(name)()
+sys.exit(Supervisor(seat(1, main), drain=1).run())
+"""
+    )
+    said.until("1a leaves")
+    said.until("1b starts")
+    assert said.words.index("1b starts") < said.words.index("1a leaves")
+    time.sleep(0.3)
+    said.tell(signal.SIGTERM)
+    assert said.end()[0] == 0
+    assert (said.words.count("1b starts"), said.words.count("1a leaves")) == (1, 1)
+
+
+def test_a_child_hears_why_it_is_stopped_and_shares_its_line_with_nobody(program: Callable[[str], Said]) -> None:
+    """The word that the whole gateway ends is there when SIGTERM comes; another child's copy of the line keeps none open."""
+    said = program(
+        SEATS
+        + """
+def main(child, name):
+    def told(*_):
+        child.ear.setblocking(False)
+        say(f"{name} heard {[type(word).__name__ for word, _ in Line(child.ear).heard()]}")
+        os._exit(0)
+    signal.signal(signal.SIGTERM, told)
+    files = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    say(f"{name} holds {sum(os.readlink(file).startswith('socket') for file in files if os.path.exists(file))}")
+    while True:
+        time.sleep(10)
+sys.exit(Supervisor([*seat(1, main), *seat(2, main)], drain=1).run())
+"""
+    )
+    said.until("1a holds 1")
+    said.until("2a holds 1")
+    said.tell(signal.SIGTERM)
+    assert said.end()[0] == 0
+    assert {"1a heard ['Stop']", "2a heard ['Stop']"} < set(said.words)
+
+
+def test_signals_meant_for_the_parent_end_no_child(program: Callable[[str], Said]) -> None:
+    """SIGHUP, SIGUSR2 and SIGINT to a child, as a signal to all of a name brings them, are ignored there."""
+    said = program('sys.exit(Supervisor([Child("worker", serve("it"))], drain=1).run())')
+    said.until("it starts")
+    [child] = said.pids("it starts")
+    for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGINT):
+        os.kill(child, number)
+    time.sleep(0.3)
+    said.tell(signal.SIGTERM)
+    assert said.end() == (0, "")
+    assert said.words == ["it starts", "it is told", "it leaves"]

@@ -13,6 +13,7 @@ from gateway.console.answers import HEADERS, answer
 from gateway.console.asked import BadQuery, read_query
 from gateway.console.guard import Guard
 from gateway.console.views import View, detail, live_detail, live_summary, route_view, summary
+from gateway.control import Outcome
 from gateway.telemetry.account import account
 from gateway.telemetry.live import SILENT, LiveStream
 from gateway.telemetry.prometheus import render
@@ -27,14 +28,20 @@ INDEX = {
     "/api/streams/{stream_id}": "one stream's whole record",
     "/api/routes": "routes, their targets and what the workers think of them",
     "/api/traces/{trace_id}": "all streams of one trace",
+    "/api/streams/{stream_id}/abort": "POST: end a live stream",
+    "/api/reload": "POST: read the configuration file again",
 }
 
 
-class Api:
-    """The handlers; each reads the recorder and changes nothing."""
+Ask = Callable[[], Awaitable[Outcome | None]]
+"""Asks for a reload, and returns what became of it; None when nobody has said so in time."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+
+class Api:
+    """The handlers. Each reads the recorder; those of POST ask others for a change and make none here."""
+
+    def __init__(self, recorder: Recorder, ask: Ask | None) -> None:
+        self._recorder, self._ask = recorder, ask
 
     async def index(self, _: web.Request) -> web.Response:
         return answer({"weir": __version__, "paths": INDEX})
@@ -53,13 +60,15 @@ class Api:
                 "age": round(now - worker.heard_at, 3),
                 "streams": worker.pulse.streams if worker.pulse else 0,
                 "loop_lag": worker.pulse.loop_lag if worker.pulse else None,
+                "state": worker.pulse.state if worker.pulse else None,
+                "config_hash": worker.pulse.config if worker.pulse else None,
             }
             for worker in sorted(recorder.live.workers.values(), key=lambda worker: worker.slot)
         ]
         silent = any(now - worker.heard_at > SILENT for worker in recorder.live.workers.values())
         return answer(
             {
-                "status": "degraded" if silent else "ok",
+                "status": "degraded" if silent or recorder.lagging(now) else "ok",
                 "version": __version__,
                 "pid": os.getpid(),
                 "workers": workers,
@@ -93,6 +102,23 @@ class Api:
         if kept is None:
             return answer({"error": "no such stream is live or stored"}, 404)
         return answer({**detail(self._recorder.price(kept.record)), "state": "ended", "ended": kept.ended, "cost_usd": kept.cost})
+
+    async def abort(self, request: web.Request) -> web.Response:
+        stream_id = request.match_info["stream_id"]
+        if not self._recorder.abort(stream_id):
+            return answer({"error": "no such stream is live"}, 404)
+        return answer({"stream_id": stream_id, "asked": "abort"}, 202)
+
+    async def reload(self, _: web.Request) -> web.Response:
+        if self._ask is None:
+            return answer({"error": "there is nobody here who could reload"}, 409)
+        outcome = await self._ask()
+        if outcome is None:
+            return answer({"asked": "reload"}, 202)
+        if outcome.problems:
+            status = 422 if outcome.possible else 409
+            return answer({"error": outcome.error, "problems": outcome.problems, "config_hash": outcome.hash}, status)
+        return answer({"config_hash": outcome.hash, "changed": outcome.changed})
 
     async def routes(self, _: web.Request) -> web.Response:
         recorder, now = self._recorder, time.monotonic()
@@ -138,15 +164,17 @@ class Api:
         return summary(account(kept.record, kept.cost, objective), kept.ended)
 
 
-def admin_app(recorder: Recorder) -> web.Application:
-    """Return the admin listener's application over a recorder."""
-    api = Api(recorder)
-    app = web.Application(middlewares=[_polite(Guard(recorder.config))])
+def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
+    """Return the admin listener's application over a recorder; `ask` is who can reload, if anybody."""
+    api = Api(recorder, ask)
+    app = web.Application(middlewares=[_polite(Guard(lambda: recorder.config))])
     app.router.add_get("/", api.index)
     app.router.add_get("/metrics", api.metrics)
     app.router.add_get("/healthz", api.health)
     app.router.add_get("/api/streams", api.streams)
     app.router.add_get("/api/streams/{stream_id}", api.stream)
+    app.router.add_post("/api/streams/{stream_id}/abort", api.abort)
+    app.router.add_post("/api/reload", api.reload)
     app.router.add_get("/api/routes", api.routes)
     app.router.add_get("/api/traces/{trace_id}", api.trace)
     return app

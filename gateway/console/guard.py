@@ -1,6 +1,7 @@
 """Who may ask: a bearer token where one is set; where none is, only pages that came from this machine by its own names."""
 
 import hmac
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -8,33 +9,43 @@ from aiohttp import web
 from gateway.config import Config
 from gateway.console.answers import answer
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/healthz"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Guard:
-    """Built from the admin section of a config; `check` returns the refusal, or None."""
+    """Built over the recorder's configuration, whichever it has; `check` returns the refusal, or None."""
 
-    def __init__(self, config: Config) -> None:
-        token = config.admin.token
-        self._token = token.get_secret_value().encode() if token is not None else None
-        self._hosts = _LOOPBACK | {config.admin.host}
+    def __init__(self, config: Callable[[], Config]) -> None:
+        self._config = config
 
     def check(self, request: web.Request) -> web.Response | None:
+        """Say no to whom no path is open, and to a change that a form on some page could have made a browser ask for."""
+        if refusal := self._stranger(request):
+            return refusal
+        known = request.match_info.http_exception is None
+        if known and request.method not in _SAFE and request.content_type != "application/json":
+            return answer({"error": "a change needs Content-Type: application/json"}, 415)
+        return None
+
+    def _stranger(self, request: web.Request) -> web.Response | None:
         """Without a token a web page elsewhere could reach us through a name that it rebinds to this machine: its Host tells."""
-        if self._token is None:
-            if _host(request.host) in self._hosts:
+        admin = self._config().admin
+        if admin.token is None:
+            if _host(request.host) in _LOOPBACK | {admin.host}:
                 return None
             return answer({"error": "this Host is not served; use 127.0.0.1 or localhost, or set admin.token"}, 403)
-        if request.path in _OPEN or self._bears(request.headers.get("Authorization", "")):
+        if request.path in _OPEN or _bears(request.headers.get("Authorization", ""), admin.token.get_secret_value()):
             return None
         refusal = answer({"error": "a bearer token is needed"}, 401)
         refusal.headers["WWW-Authenticate"] = "Bearer"
         return refusal
 
-    def _bears(self, header: str) -> bool:
-        scheme, _, given = header.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token or b"")
+
+def _bears(header: str, token: str) -> bool:
+    scheme, _, given = header.partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
 
 
 def _host(header: str) -> str:

@@ -75,6 +75,14 @@ class Stopped(GatewayError):
     outcome: Outcome = "shutdown"
 
 
+class Aborted(GatewayError):
+    """An operator has stopped the stream. The status is one that no SDK asks again after."""
+
+    status = 403
+    code = "operator_abort"
+    outcome: Outcome = "operator_abort"
+
+
 class UpstreamError(GatewayError):
     """An upstream failed before it spoke, or in the middle of its answer."""
 

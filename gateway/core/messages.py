@@ -1,9 +1,14 @@
 """What a worker tells the recorder about its streams, and the recorder's acknowledgement; msgpack over one local socket."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from gateway.core.owners import Blame
 from gateway.core.record import State, StreamRecord
+
+WorkerState = Literal["serving", "retiring", "draining"]
+"""A retiring worker accepts no connections, a draining one no calls either."""
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -66,7 +71,7 @@ class TargetState(Struct, frozen=True):
 
 
 class Pulse(Struct, frozen=True, tag=True):
-    """A worker's heartbeat, once a second."""
+    """A worker's heartbeat, once a second; `config` is the hash of the configuration that its new calls begin with."""
 
     pid: int
     at: float
@@ -75,6 +80,8 @@ class Pulse(Struct, frozen=True, tag=True):
     oldest_gap: float
     dropped: dict[str, int]
     targets: list[TargetState]
+    config: str = ""
+    state: WorkerState = "serving"
 
 
 class Ack(Struct, frozen=True, tag=True):
@@ -87,5 +94,11 @@ class Ack(Struct, frozen=True, tag=True):
     seq: int
 
 
+class Abort(Struct, frozen=True, tag=True):
+    """From the recorder: an operator wants this live stream to end."""
+
+    stream_id: str
+
+
 FromWorker = Hello | Begun | Moved | Stalled | Rejoined | Ended | Pulse
-FromRecorder = Hello | Ack
+FromRecorder = Hello | Ack | Abort

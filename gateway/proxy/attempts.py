@@ -81,7 +81,7 @@ class Race:
         self._racing.append(trial)
         self._launched += 1
         now = self._plane.clock()
-        trial.deadline = now + deadline(self._route, trial.key, self._plane.health, now)
+        trial.deadline = now + deadline(self._route, trial.key, self._live.setup.health, now)
         self._live.record.attempts.append(trial.attempt)
         trial.start(now)
         self._rehold()
@@ -153,7 +153,7 @@ class Race:
         elif self._route.first_token.on_slow == "fallback":
             trial.ticket.slow(now - trial.attempt.dialed_at, now)
             trial.fail(SlowFirstToken(f"upstream {trial.attempt.upstream} sent no token in time"), "slow")
-        elif self._plane.hedges[self._route.name].allow(now):
+        elif self._live.setup.hedges[self._route.name].allow(now):
             self._live.record.fallback_reason = self._live.record.fallback_reason or "slow_first_token"
             self._launch("hedge", errand)
 
@@ -206,7 +206,7 @@ class Race:
         wait = failure.retry_after
         if wait is None:
             wait = BACKOFF_SECONDS * 2 ** (self._launched - 1) * (1 + BACKOFF_JITTER * (2 * plane.dice() - 1))
-        if wait > LONGEST_WAIT or not plane.retries[route.name].allow(plane.clock()):
+        if wait > LONGEST_WAIT or not self._live.setup.retries[route.name].allow(plane.clock()):
             return False
         self._live.own("queue", plane.clock())
         trial.close()

@@ -57,7 +57,7 @@ class Errands:
 
     def make(self, target: Target) -> Errand:
         """Return the errand for a target; raises `core.errors.Rejected` that names what the target's dialect cannot express."""
-        live, pool = self._live, self._live.plane.pools[target.upstream]
+        live, pool = self._live, self._live.setup.pools[target.upstream]
         dialect = DIALECTS[pool.config.dialect]
         if not self._foreign(target):
             asks = live.route.usage == "inject" and not pool.refuses_usage and dialect.injects_usage(live.call)
@@ -76,7 +76,7 @@ class Errands:
         return translated(self._live, target, dialect, lambda prompt: prompt)
 
     def _foreign(self, target: Target) -> bool:
-        dialect = DIALECTS[self._live.plane.pools[target.upstream].config.dialect]
+        dialect = DIALECTS[self._live.setup.pools[target.upstream].config.dialect]
         return dialect.family != self._live.dialect.family
 
 

@@ -90,14 +90,14 @@ class Handler:
         body = await read_body(request)
         live.own("gateway", plane.clock())
         call = self._dialect.parse_call(self._endpoint, body, asked(request, params))
-        route = plane.route_for(call.model, self._dialect.name, request.headers)
+        route = live.find_route(call.model, request.headers)
         describe(record, call, route)
         if route is None:
             raise ModelNotFound(f"no route serves the model {call.model[:200]!r}")
         live.begin(call, route, forwarded(request.headers.items()))
         now = record.admitted_at = plane.clock()
-        order = plan(route, call.model, plane.health, now, plane.dice)
-        heed_retry_after(plane, order[0], call.model, now)
+        order = plan(route, call.model, live.setup.health, now, plane.dice)
+        heed_retry_after(live, order[0], call.model, now)
         if request.headers.get("x-weir-no-fallback", "").lower() == "true":
             del order[1:]
         else:
@@ -197,9 +197,9 @@ async def refuse(live: Live, error: GatewayError) -> None:
     record.status = error.status
 
 
-def heed_retry_after(plane: Plane, first: Target, model: str, now: float) -> None:
+def heed_retry_after(live: Live, first: Target, model: str, now: float) -> None:
     """Pass on an upstream's Retry-After while every target of the route has one: asking earlier would only prolong it."""
-    if (wait := plane.health.held((first.upstream, first.model or model), now)) > 0:
+    if (wait := live.setup.health.held((first.upstream, first.model or model), now)) > 0:
         raise NoTarget("every target of this route has asked for a pause", code="rate_limited", status=429, retry_after=wait)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.config import Config, Route
-from gateway.core.buckets import GAP_BOUNDS, subdivide, with_thresholds
 from gateway.core.call import Call
 from gateway.core.errors import GatewayError, Rejected
 from gateway.core.messages import Begun, Ended, FromWorker, Moved
@@ -19,21 +18,19 @@ from gateway.core.record import State, StreamRecord
 from gateway.dialects.base import Dialect
 from gateway.proxy.headers import answer_headers
 from gateway.proxy.reply import STREAM_HEADERS, Reply
+from gateway.proxy.setup import Setup
 from gateway.proxy.shelf import Shelf
 from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
-from gateway.routing.budget import HedgeLimit, RetryBudget
 from gateway.routing.health import Health
 from gateway.wire.framing import Framing
 
 if TYPE_CHECKING:
     from gateway.proxy.taped import Taped  # it knows of streams, and they of it
 
-REMEMBERED_MODELS = 1024
-
 
 class Plane:
-    """One worker's data plane: configuration, pools, health, the watch, and the way to tell the recorder.
+    """One worker's data plane: the setup that new calls begin with, the watch, and the way to tell the recorder.
 
     `tell` never waits and never raises. `clock` is monotonic seconds, `dice` uniform in [0, 1), `number` this worker's among those that
     share its port.
@@ -47,20 +44,16 @@ class Plane:
         dice: Callable[[], float] = random.random,
         number: int = 0,
     ) -> None:
-        self.config, self.tell, self.clock, self.dice = config, tell, clock, dice
-        self.pools = {name: Pool(name, upstream, clock) for name, upstream in config.upstreams.items()}
-        self.health = Health()
-        self.hedges = {route.name: HedgeLimit(route.first_token.hedge_limit) for route in config.routes}
-        self.retries = {route.name: RetryBudget(route.retry.budget) for route in config.routes}
-        self.gap_bounds = subdivide(with_thresholds(GAP_BOUNDS, config.gap_thresholds()))
-        self._routes: dict[tuple[str, str], Route | None] = {}
-        self._by_headers = any(route.match.headers for route in config.routes)
+        self.tell, self.clock, self.dice = tell, clock, dice
+        self.setup = Setup(config, clock)
+        self.retired: list[Pool] = []
         self.lag = LoopLag(clock)
         self.watch = Watch(clock)
         self.live: dict[str, Live] = {}
+        self.arriving: set[Live] = set()
         self.shelf: Shelf[Taped] = Shelf()
         self.pid, self.number = os.getpid(), number
-        self.stopping = False
+        self.stopping = self.retiring = False
         self._empty: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -71,31 +64,58 @@ class Plane:
         self.lag.stop()
         self.watch.stop()
         self.shelf.close()
-        for pool in self.pools.values():
+        for pool in (*self.pools.values(), *self.retired):
             pool.close()
 
+    @property
+    def config(self) -> Config:
+        """The newest configuration; a call that is under way has its own in `Live.setup`."""
+        return self.setup.config
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return self.setup.pools
+
+    @property
+    def health(self) -> Health:
+        return self.setup.health
+
+    def swap(self, config: Config) -> None:
+        """Carry new calls by another configuration; those under way end by the one they began with.
+
+        The pools of upstreams that are no more, or not the same, serve their last streams and go.
+        """
+        self.enter(Setup(config, self.clock, self.setup))
+
+    def enter(self, setup: Setup) -> None:
+        """The same with a setup that was made after the present one, in a thread perhaps."""
+        old, self.setup = self.setup, setup
+        setup.inherit(old)
+        for name, pool in old.pools.items():
+            if self.setup.pools.get(name) is not pool:
+                pool.retire()
+                self.retired.append(pool)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle too long, and forget retired pools that nobody uses any more."""
+        for pool in self.pools.values():
+            pool.sweep(now)
+        if self.retired:
+            self.retired = [pool for pool in self.retired if not pool.empty]
+
     async def emptied(self, seconds: float) -> None:
-        """Wait until no stream lives, at most `seconds`."""
-        if self.live:
+        """Wait until no stream lives and no call is on its way in, at most `seconds`."""
+        if self.live or self.arriving:
             self._empty = asyncio.get_running_loop().create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty, seconds)
 
-    def left(self, stream_id: str) -> None:
+    def left(self, live: "Live") -> None:
         """A stream has ended."""
-        self.live.pop(stream_id, None)
-        if not self.live and self._empty is not None and not self._empty.done():
+        self.live.pop(live.record.stream_id, None)
+        self.arriving.discard(live)
+        if not self.live and not self.arriving and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
-
-    def route_for(self, model: str, dialect: str, headers: Mapping[str, str]) -> Route | None:
-        """Return the route of a call. Where headers have no say the answer is remembered: most calls ask for the same few models."""
-        if self._by_headers:
-            return self.config.match(model, dialect, headers)
-        if (model, dialect) not in self._routes:
-            if len(self._routes) >= REMEMBERED_MODELS:
-                self._routes.clear()
-            self._routes[model, dialect] = self.config.match(model, dialect, headers)
-        return self._routes[model, dialect]
 
     def oldest_gap(self, now: float) -> float:
         """Return the longest silence, in seconds, that a relayed stream is in at this moment."""
@@ -120,6 +140,7 @@ class Live:
         "reply",
         "resumes",
         "route",
+        "setup",
         "state",
         "stop",
         "stopped",
@@ -128,6 +149,7 @@ class Live:
 
     def __init__(self, plane: Plane, record: StreamRecord, reply: Reply, dialect: Dialect) -> None:
         self.plane, self.record, self.reply, self.dialect = plane, record, reply, dialect
+        self.setup = plane.setup
         self.call: Call
         self.framing: Framing
         self.route: Route
@@ -142,12 +164,19 @@ class Live:
         self._prompt: Prompt | None = None
         self._last_sign = record.received_at
         self.task = asyncio.current_task()
+        plane.arriving.add(self)
+
+    def find_route(self, model: str, headers: Mapping[str, str]) -> Route | None:
+        """Return the route of the call by the newest configuration, which is the call's own from here on."""
+        self.setup = self.plane.setup
+        return self.setup.route_for(model, self.dialect.name, headers)
 
     def begin(self, call: Call, route: Route, headers: list[tuple[str, str]]) -> None:
         """The call is known and routed, `headers` is what an upstream may see of it: from here on it is live."""
         self.call, self.route, self.headers = call, route, headers
         self.framing = self.dialect.framing(call)
         self.plane.live[self.record.stream_id] = self
+        self.plane.arriving.discard(self)
 
     def prompt(self) -> Prompt:
         """Return the call in no dialect, for targets of another one; raises `core.errors.Rejected` for what only its own can say."""
@@ -163,7 +192,7 @@ class Live:
 
     def keepalive_due(self) -> float | None:
         """When a client that still waits for its first byte should hear that it is not forgotten; None is never."""
-        keepalive = self.plane.config.server.keepalive
+        keepalive = self.setup.config.server.keepalive
         return self._last_sign + keepalive if keepalive and self.call.stream and self.framing.keepalive else None
 
     def heard(self, now: float) -> None:
@@ -195,8 +224,8 @@ class Live:
             return
         self._told = True
         self.plane.tell(Begun(self.record, state))
-        self.plane.retries[self.route.name].called(now)
-        self.plane.hedges[self.route.name].called(now)
+        self.setup.retries[self.route.name].called(now)
+        self.setup.hedges[self.route.name].called(now)
 
     def drain(self, now: float) -> None:
         """The worker takes no new calls, and waits for this one."""
@@ -216,5 +245,5 @@ class Live:
         record = self.record
         self.ledger.turn("gateway", now, self.plane.lag.late(now))
         record.ended_at, record.seconds = now, {owner: seconds for owner, seconds in self.ledger.seconds.items() if seconds}
-        self.plane.left(record.stream_id)
+        self.plane.left(self)
         self.plane.tell(Ended(0, record))  # the link numbers it

@@ -49,7 +49,7 @@ class Reading:
         dialect, call = errand.dialect, errand.call
         self._live, self._errand, self._framing = live, errand, dialect.framing(call)
         self.is_stream, self.readable, self.seen = call.stream, True, True
-        threshold, bounds = live.route.stall.threshold, live.plane.gap_bounds
+        threshold, bounds = live.route.stall.threshold, live.setup.gap_bounds
         self.meter = errand.voice.telling.meter if errand.voice else CadenceMeter(threshold, bounds, live.blame)
         self.telling = errand.voice.telling if errand.voice else self._telling() if live.resumes else None
         self.translation = Translation(live, errand, errand.voice or self.telling) if errand.translated else None

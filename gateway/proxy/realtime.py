@@ -9,7 +9,6 @@ from urllib.parse import urlencode
 from aiohttp import web
 
 from gateway.config import Route, Target
-from gateway.core.buckets import LATENCY_BOUNDS, subdivide, with_thresholds
 from gateway.core.call import Call
 from gateway.core.errors import ConnectFailed, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown, blames_upstream
 from gateway.core.record import Attempt, Why
@@ -45,7 +44,6 @@ class Realtime:
 
     def __init__(self, plane: Plane) -> None:
         self._plane, self._dialect = plane, DIALECTS[DIALECT]
-        self._bounds = subdivide(with_thresholds(LATENCY_BOUNDS, plane.config.latency_thresholds()))
 
     async def __call__(self, request: web.BaseRequest, params: Params) -> web.StreamResponse:  # noqa: ARG002 - the path has no names in it
         """Carry one session. As with any call, its record opens guilty and is settled once."""
@@ -80,25 +78,18 @@ class Realtime:
         if not model:
             raise Rejected("a realtime session needs its model in the query: `?model=`", code="invalid_model")
         call = Call(dialect=DIALECT, operation="realtime", path="/realtime", model=model, body=b"", stream=True)
-        route = plane.route_for(model, DIALECT, request.headers)
+        route = live.find_route(model, request.headers)
         describe(record, call, route)
         if route is None:
             raise ModelNotFound(f"no route serves the model {model[:200]!r}")
-        route = self._speaking(route)
+        route = speaking(live, route)
         live.begin(call, route, forwarded(request.headers.items()))
         now = record.admitted_at = plane.clock()
-        order = plan(route, model, plane.health, now, plane.dice)
-        heed_retry_after(plane, order[0], model, now)
+        order = plan(route, model, live.setup.health, now, plane.dice)
+        heed_retry_after(live, order[0], model, now)
         if request.headers.get("x-weir-no-fallback", "").lower() == "true":
             del order[1:]
         return await self._serve(request, live, order)
-
-    def _speaking(self, route: Route) -> Route:
-        """Return a route with those of its targets that speak this protocol."""
-        speaking = tuple(target for target in route.targets if self._plane.pools[target.upstream].config.dialect == DIALECT)
-        if not speaking:
-            raise Rejected(f"no target of the route {route.name} can speak in real time", code="untranslatable")
-        return route if len(speaking) == len(route.targets) else route.model_copy(update={"targets": speaking})
 
     async def _serve(self, request: web.BaseRequest, live: Live, order: list[Target]) -> web.StreamResponse:
         """Ask the targets in turn; the first that agrees gets the client."""
@@ -123,7 +114,7 @@ class Realtime:
         """Accept the client, and pass messages both ways until the session ends."""
         record, now = live.record, self._plane.clock()
         record.winner = len(record.attempts) - 1
-        meter = TurnMeter(live.route.stall.threshold, self._plane.gap_bounds, live.blame)
+        meter = TurnMeter(live.route.stall.threshold, live.setup.gap_bounds, live.blame)
         client = self._acceptance(request, line.ws.protocol)
         client.headers.update({**returned(line.headers), **answer_headers(record), "Server": SERVER})
         try:
@@ -131,7 +122,7 @@ class Realtime:
             record.committed_at = record.first_write_at = record.first_byte_at = now
             record.status = SWITCHING
             live.move("streaming", bid.attempt.upstream, now)
-            await Session(live, client, line, VoiceObserver(meter, self._bounds), bid.ticket).run()
+            await Session(live, client, line, VoiceObserver(meter, live.setup.latency_bounds), bid.ticket).run()
         except Exception:
             if client.prepared:  # there is nobody left who could be answered with a status
                 log.exception("stream %s broke the gateway", record.stream_id)
@@ -176,18 +167,26 @@ class Realtime:
         record.status = error.status
 
 
+def speaking(live: Live, route: Route) -> Route:
+    """Return a route with those of its targets that speak this protocol."""
+    able = tuple(target for target in route.targets if live.setup.pools[target.upstream].config.dialect == DIALECT)
+    if not able:
+        raise Rejected(f"no target of the route {route.name} can speak in real time", code="untranslatable")
+    return route if len(able) == len(route.targets) else route.model_copy(update={"targets": able})
+
+
 class Bid:
     """One attempt to open a session at one target: slot, ticket, and what is told of it."""
 
     def __init__(self, live: Live, target: Target, why: Why) -> None:
-        self._live, self.pool = live, live.plane.pools[target.upstream]
+        self._live, self.pool = live, live.setup.pools[target.upstream]
         self.model = target.model or live.call.model
         now = live.plane.clock()
         upstream, origin = self.pool.config, self.pool.origin
         self.attempt = Attempt(upstream=target.upstream, model=self.model, why=why, dialed_at=now, provider=upstream.provider)
         self.attempt.address, self.attempt.port = origin.host, origin.port
         live.record.attempts.append(self.attempt)
-        self.ticket: Ticket = live.plane.health.begin((target.upstream, self.model), live.route.breaker, now)
+        self.ticket: Ticket = live.setup.health.begin((target.upstream, self.model), live.route.breaker, now)
         self._slot = False
 
     async def line(self, opening: Opening) -> Line:
@@ -300,4 +299,4 @@ def opening(request: web.BaseRequest, live: Live, bid: Bid) -> Opening:
         headers.append(("traceparent", f"00-{record.trace_id}-{record.span_id}-{record.sampled:02x}"))
         if record.tracestate:
             headers.append(("tracestate", record.tracestate))
-    return Opening("/realtime?" + urlencode(query), headers, offered(request), live.plane.config.server.max_body)
+    return Opening("/realtime?" + urlencode(query), headers, offered(request), live.setup.config.server.max_body)

@@ -41,6 +41,7 @@ class Relay:
         "_trial",
         "_unsent",
         "bytes",
+        "cut_off",
         "ended_at",
         "heard_at",
         "killed",
@@ -66,6 +67,7 @@ class Relay:
         self._silent_since: float | None = None
         self.ended_at: float | None = None
         self.killed: GatewayError | None = None
+        self.cut_off = False
 
     def feed(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:
         """Pass on every whole event that has come, then look at it; a client that falls behind makes us stop reading."""
@@ -160,12 +162,25 @@ class Relay:
             self._connection.drop()
 
     def kill(self, error: GatewayError) -> None:
-        """End the stream from our side: the upstream is closed, and `finished` returns."""
-        if self.killed is None and not self.ended:
+        """End the stream from our side: the upstream is closed, and `finished` returns.
+
+        A stream whose upstream has ended is left to end by itself, unless its client does not take what is left of it.
+        """
+        if self.killed is not None:
+            return
+        if not self.ended:
             self.killed = error
             if self._connection is not None:
                 self._connection.drop()
             self.on_end(error.code, self._live.plane.clock())
+        elif self._clogged is not None:
+            self.killed = error
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Break the connection to a client that takes nothing: the end of its stream has not reached it, whatever its upstream said."""
+        self.cut_off = True
+        self._reply.break_off()
 
     def _pause(self, now: float) -> None:
         """The client takes less than the upstream sends: stop reading, so that the upstream waits and memory does not grow."""
@@ -220,13 +235,11 @@ class Relay:
         if (unsent := self._reply.unsent()) != self._unsent:
             self._unsent, self._progress_at = unsent, now
         elif now - self._progress_at > self._live.route.client.write_timeout:
-            stalled = ClientStalled("the client takes no bytes")
-            self.kill(stalled)
-            self.killed = stalled  # also when the upstream has ended: its end has not reached the client
-            self._reply.break_off()
+            self.kill(ClientStalled("the client takes no bytes"))
+            self._cut_off()
 
     def _keep_alive(self, now: float) -> None:
-        keepalive = self._live.plane.config.server.keepalive
+        keepalive = self._live.setup.config.server.keepalive
         quiet = now - max(self.heard_at, self._progress_at)
         if keepalive and quiet > keepalive and self._live.framing.keepalive and not self.reading.inside:
             self._progress_at = now

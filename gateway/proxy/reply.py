@@ -20,6 +20,14 @@ BODILESS = frozenset({204, 205, 304})
 PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
+def unread(transport: asyncio.BaseTransport | None) -> bool:
+    """Return whether the peer has sent something that nobody has read yet (FIONREAD, see tcp(7))."""
+    if transport is None or transport.is_closing() or (sock := transport.get_extra_info("socket")) is None or sock.fileno() < 0:
+        return False
+    (waiting,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.FIONREAD, b"\0\0\0\0"))
+    return bool(waiting)
+
+
 class _Gone(asyncio.Transport):
     """Stands for the connection of a client that had left before its request was handled."""
 

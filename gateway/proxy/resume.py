@@ -143,7 +143,7 @@ class Legs:
         """Ask the targets that are left, in the route's order; who has failed this stream comes last."""
         live, record, now = self._live, self._live.record, self._live.plane.clock()
         order = self._order(now)
-        if not order or not await self._sayable() or not live.plane.retries[live.route.name].allow(now):
+        if not order or not await self._sayable() or not live.setup.retries[live.route.name].allow(now):
             return None
         reason = record.fallback_reason
         try:
@@ -166,8 +166,8 @@ class Legs:
     def _order(self, now: float) -> list[Target]:
         live, plane = self._live, self._live.plane
         keys = {id(target): (target.upstream, target.model or live.call.model) for target in live.route.targets}
-        order = plan(live.route, live.call.model, plane.health, now, plane.dice)
-        usable = [target for target in order if plane.health.usable(keys[id(target)], now)]
+        order = plan(live.route, live.call.model, live.setup.health, now, plane.dice)
+        usable = [target for target in order if live.setup.health.usable(keys[id(target)], now)]
         return sorted(usable, key=lambda target: keys[id(target)] in self._failed)
 
     def _mark(self, seam: Seam, following: Trial) -> None:

@@ -33,7 +33,7 @@ class Trial:
         self.live, self.target, self.errand, self._tell = live, target, errand, tell
         self.model = target.model or live.call.model
         self.key = (target.upstream, self.model)
-        self.pool = live.plane.pools[target.upstream]
+        self.pool = live.setup.pools[target.upstream]
         upstream, origin = self.pool.config, self.pool.origin
         self.attempt = Attempt(upstream=target.upstream, model=self.model, why=why, dialed_at=live.plane.clock())
         self.attempt.provider, self.attempt.address, self.attempt.port = upstream.provider or "", origin.host, origin.port
@@ -56,7 +56,7 @@ class Trial:
     def start(self, now: float) -> None:
         """Take a slot and a connection: at once when both are at hand, else in a task of its own."""
         live = self.live
-        self.ticket = live.plane.health.begin(self.key, live.route.breaker, now)
+        self.ticket = live.setup.health.begin(self.key, live.route.breaker, now)
         self._slot = self.pool.slots.take()
         idle = self.pool.take_idle() if self._slot and self.pool.is_ready else None
         if idle is not None:

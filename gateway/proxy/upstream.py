@@ -209,7 +209,7 @@ class Slots:
     """How many streams an upstream may carry at once; who finds it full waits in order."""
 
     def __init__(self, limit: int) -> None:
-        self._free = limit
+        self._limit = self._free = limit
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def take(self) -> bool:
@@ -233,6 +233,11 @@ class Slots:
             elif waiter in self._waiting:
                 self._waiting.remove(waiter)
             raise
+
+    @property
+    def unused(self) -> bool:
+        """True when nobody has a slot and nobody waits for one."""
+        return self._free == self._limit and not self._waiting
 
     def give(self) -> None:
         """Return a slot: to the longest waiting, else to the free ones."""
@@ -261,6 +266,7 @@ class Pool:
         self._clock = clock
         self._idle: dict[Connection, None] = {}  # oldest first
         self._all: set[Connection] = set()
+        self._retired = False
 
     @property
     def is_ready(self) -> bool:
@@ -301,8 +307,23 @@ class Pool:
         return connection
 
     def keep(self, connection: Connection, now: float) -> None:
+        if self._retired:
+            connection.abort()
+            return
         connection.idle_since = now
         self._idle[connection] = None
+
+    def retire(self) -> None:
+        """Carry on for the streams that are under way, but keep no connection any longer than one of them uses it."""
+        self._retired = True
+        for connection in list(self._idle):
+            connection.abort()
+        self._idle.clear()
+
+    @property
+    def empty(self) -> bool:
+        """True when it has neither a connection nor a stream that could want one."""
+        return not self._all and self.slots.unused
 
     def forget(self, connection: Connection) -> None:
         self._all.discard(connection)

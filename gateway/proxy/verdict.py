@@ -22,7 +22,7 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     record, observer, failure = live.record, relay.reading.observer, None
     if (broken := relay.reading.broken) is not None:
         failure = broken
-    elif relay.killed is not None and (relay.killed.outcome == "client_stalled" or not observer.terminated):
+    elif relay.killed is not None and (relay.cut_off or not observer.terminated):
         failure = relay.killed
     elif (reported := observer.failure) is not None:
         failure = ErrorEvent("reported in the stream", code=reported.code)

@@ -1,5 +1,7 @@
 """What one worker knows of each target: its estimate, its breaker, the calls it has open; and the ticket every attempt holds."""
 
+from collections.abc import Container
+
 from gateway.config import Breaker
 from gateway.core.messages import TargetState
 from gateway.routing.breaker import Circuit
@@ -179,6 +181,13 @@ class Health:
     def __init__(self) -> None:
         self._targets: dict[Key, TargetHealth] = {}
         self._turns: dict[str, int] = {}
+
+    def carried(self, upstreams: Container[str]) -> "Health":
+        """Return a registry that goes on with the targets of these upstreams only; what is learned of them later, both learn."""
+        heir = Health()
+        heir._targets = {key: target for key, target in self._targets.items() if key[0] in upstreams}
+        heir._turns = dict(self._turns)
+        return heir
 
     def begin(self, key: Key, breaker: Breaker, now: float) -> Ticket:
         """Open an attempt at a target; the breaker's settings are those of the route that calls."""

@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from gateway.child import Child
 from gateway.config import Config, parse
 from gateway.sim.faults import Chance, FirstOf, Stall, Truncate
 from gateway.sim.load import Aborts, Load, traffic
 from gateway.sim.provider import Provider
 from gateway.sim.tempers import FAST, STEADY, THINKER, Temper
-from gateway.supervisor import Child, Gateway, PortTaken, Supervisor
+from gateway.supervisor import Gateway, PortTaken, Supervisor
 
 MODEL = "weir-demo"
 TEMPERS: dict[str, Temper] = {"quick": FAST, "steady": STEADY, "thinker": THINKER}
@@ -61,7 +62,7 @@ def run(minutes: float | None, port: int = 8080, admin_port: int = 8081) -> int:
         children = [*gateway.children(), *providers, callers]
         if sys.stdout.isatty():
             children.append(Child("table", _main(partial(_show, gateway.admin_url))))
-        supervisor = Supervisor(children, DRAIN, gateway.listeners)
+        supervisor = Supervisor(children, DRAIN, gateway.listeners, gateway.reloads)
         return supervisor.run(None if minutes is None else minutes * 60, started=lambda: _announce(gateway, providers))
 
 

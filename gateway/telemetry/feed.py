@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.messages import Ack, FromRecorder, FromWorker, Hello
+from gateway.core.messages import Abort, Ack, FromRecorder, FromWorker, Hello
 
 PACKETS_A_WAKE = 8
 SECONDS_A_WAKE = 0.02
@@ -30,6 +30,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._greeting: Hello | None = None
         self._ack: Ack | None = None
+        self._aborts: dict[str, Abort] = {}
         self._due: asyncio.Handle | None = None
         self._blocked = False
 
@@ -61,6 +62,11 @@ class Feed:
         """Tell the worker that its records up to `seq` are stored; many calls in one turn of the loop make one message."""
         if self._ack is None or self._ack.pid != pid or self._ack.seq < seq:
             self._ack = Ack(pid, seq)
+        self._soon()
+
+    def abort(self, stream_id: str) -> None:
+        """Tell the worker that an operator wants a stream to end; one told before it is said is told once."""
+        self._aborts[stream_id] = Abort(stream_id)
         self._soon()
 
     def drain(self, seconds: float) -> None:
@@ -104,6 +110,8 @@ class Feed:
             self._greeting = None
         if self._ack is not None and self._say(self._ack):
             self._ack = None
+        while self._aborts and self._say(self._aborts[stream_id := next(iter(self._aborts))]):
+            del self._aborts[stream_id]
 
     def _say(self, message: FromRecorder) -> bool:
         try:

@@ -11,12 +11,16 @@ Reading = tuple[str, tuple[str, ...], float]
 
 
 class Gauges:
-    """Reads the registry of one config's recorder."""
+    """Reads the registry of live streams and workers."""
 
     def __init__(self, live: Live, labels: Labels, config: Config) -> None:
-        self.config_hash = config.hash
         self._live = live
         self._labels = labels
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Take on another configuration: what it has no more has no series any more, but for streams that still live."""
+        self.config_hash = config.hash
         self._pairs = [(route.name, target.upstream) for route in config.routes for target in route.targets]
 
     def read(self, now: float) -> Iterator[Reading]:
@@ -44,6 +48,8 @@ def _targets(live: Live, labels: Labels, now: float) -> Iterator[Reading]:
     scores: dict[tuple[str, str], list[float]] = {}
     breakers: dict[str, int] = {}
     for target in live.targets(now):
+        if target.upstream not in labels.upstreams:
+            continue  # told by a worker that has not heard of the reload yet
         upstream = labels.upstream(target.upstream)
         scores.setdefault((upstream, labels.model(target.model)), []).append(target.score)
         breakers[upstream] = max(breakers.get(upstream, 0), breaker_level(target.breaker))

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.messages import Begun, Ended, FromRecorder, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
+from gateway.core.messages import Ack, Begun, Ended, FromRecorder, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
 from gateway.core.record import StreamRecord
 
 KINDS: dict[type, str] = {
@@ -102,13 +102,15 @@ class _Ends:
 class SocketLink:
     """One end of an AF_UNIX SOCK_SEQPACKET pair that outlives both processes.
 
-    `snapshot` yields a `Begun` for each live stream: a recorder that says Hello is new and knows none of them. `Ended` messages
-    are numbered here, whatever `seq` they come with. The socket is made non-blocking and stays its opener's to close.
+    `snapshot` yields a `Begun` for each live stream: a recorder that says Hello is new and knows none of them. `abort` is called with
+    the id of a stream that an operator wants to end. `Ended` messages are numbered here, whatever `seq` they come with. The socket is
+    made non-blocking and stays its opener's to close.
     """
 
-    def __init__(self, sock: socket.socket, snapshot: Callable[[], Iterable[Begun]]) -> None:
+    def __init__(self, sock: socket.socket, snapshot: Callable[[], Iterable[Begun]], abort: Callable[[str], None] = lambda _: None) -> None:
         self._sock = sock
         self._snapshot = snapshot
+        self._abort = abort
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[FromRecorder] = msgspec.msgpack.Decoder(FromRecorder)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -262,8 +264,11 @@ class SocketLink:
             return
         if isinstance(message, Hello):
             self._greet()
-        elif message.pid == os.getpid():
-            self._ends.acknowledged(message.seq)
+        elif isinstance(message, Ack):
+            if message.pid == os.getpid():
+                self._ends.acknowledged(message.seq)
+        else:
+            self._abort(message.stream_id)
 
     def _greet(self) -> None:
         """Introduce this worker to a recorder that knows nothing: Hello, each live stream, then all it may not have stored."""

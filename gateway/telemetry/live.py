@@ -75,6 +75,14 @@ class Live:
         self.workers[slot] = Worker(slot=slot, pid=pid, heard_at=now, last_said=now)
         return [self.streams.pop(stream.record.stream_id) for stream in self._of(slot)]
 
+    def vacate(self, slot: int, pid: int) -> list[LiveStream]:
+        """Forget a process that has left for good; returns the streams that died with it. Another process in the slot is let be."""
+        known = self.workers.get(slot)
+        if known is None or known.pid != pid:
+            return []
+        del self.workers[slot]
+        return [self.streams.pop(stream.record.stream_id) for stream in self._of(slot)]
+
     def last_said(self, slot: int) -> float | None:
         """Return when the process now in this slot was last known to live."""
         return worker.last_said if (worker := self.workers.get(slot)) else None

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from math import inf
 
 from msgspec import Struct, field
 
@@ -43,6 +44,13 @@ class Histogram(Struct):
         if exemplar is not None:
             self.exemplars[bucket] = exemplar
 
+    def rebound(self, bounds: tuple[float, ...]) -> None:
+        """Go on with other bounds. Buckets that fall together are added up; of one that is cut in two, what was counted stays above."""
+        counted = zip((*self.bounds, inf), self.counts, self.exemplars, strict=True)
+        self.bounds, self.counts, self.exemplars = bounds, [0] * (len(bounds) + 1), [None] * (len(bounds) + 1)
+        for edge, count, exemplar in counted:
+            self.add(edge, count, 0.0, exemplar)
+
     def copy(self) -> "Histogram":
         return Histogram(self.bounds, self.counts.copy(), self.exemplars.copy(), self.total)
 
@@ -68,6 +76,15 @@ class Metrics:
             elif row.kind == "histogram":
                 self._histograms[row.name] = {}
         self.refused = 0
+
+    def rebound(self, bounds: Mapping[Bounds, tuple[float, ...]]) -> None:
+        """Go on with the bounds of another configuration; nothing counted is lost."""
+        self._bounds = bounds
+        for name, series in self._histograms.items():
+            its = bounds[INSTRUMENTS[name].bounds or "latency"]
+            for histogram in series.values():
+                if histogram.bounds != its:
+                    histogram.rebound(its)
 
     def count(self, name: str, labels: tuple[str, ...], amount: float = 1) -> None:
         """Add to a counter; 0 makes the series exist, so that its first increase can be seen."""

@@ -34,6 +34,9 @@ REMEMBERED = 50_000
 PUSH_EVERY = 15.0
 RESYNC_EVERY = 60.0
 CLOSING = 3.0
+LEFT_UNREAD = 1.0
+"""Seconds that reading what a process has left behind may take."""
+TAKEN_ON_WITHIN = 5.0
 KINDS = (
     "hello",
     "begun",
@@ -68,6 +71,7 @@ class Recorder:
         self.labels = Labels(config)
         self.metrics = Metrics(bounds(config))
         self.reload_error: str | None = None
+        self.configured_at = time.monotonic()
         self.store = Store(telemetry.store.path, telemetry.store.retention, self._stored) if telemetry.store.path != "off" else None
         self._gauges = Gauges(self.live, self.labels, config)
         self._tally = Tally(self.metrics, self.labels)
@@ -160,6 +164,39 @@ class Recorder:
     def lag(self) -> float:
         """Return how many seconds old the heartbeats are when they are read, the worst over workers."""
         return max((self._lags.get(worker.slot, 0.0) for worker in self.live.present(time.monotonic())), default=0.0)
+
+    def configure(self, config: Config) -> None:
+        """Take on another configuration. No counter is lost; what is no longer configured has no gauges any more."""
+        self.config, self.configured_at = config, time.monotonic()
+        self.labels.configure(config)
+        self.metrics.rebound(bounds(config))
+        self._gauges.configure(config)
+        self._tally.configure()
+        self._objectives = {route.name: route.slo.ttft for route in config.routes}
+
+    def vacate(self, slot: int, pid: int) -> None:
+        """Note that a worker has left for good and will be followed by nobody in its slot; what it has said is heard before."""
+        if feed := self._feeds.get(slot):
+            feed.drain(LEFT_UNREAD)
+        last_said = self.live.last_said(slot)
+        for orphan in self.live.vacate(slot, pid):
+            self._tell(_died(orphan, last_said), orphan.announced, None)
+
+    def abort(self, stream_id: str) -> bool:
+        """Ask the worker of a live stream to end it; False when there is no such stream, or no worker to ask."""
+        stream = self.live.streams.get(stream_id)
+        feed = self._feeds.get(stream.slot) if stream is not None else None
+        if feed is None:
+            return False
+        feed.abort(stream_id)
+        return True
+
+    def lagging(self, now: float) -> bool:
+        """Return whether a worker still carries new calls by another configuration, though it has had time to take this one on."""
+        if now - self.configured_at < TAKEN_ON_WITHIN:
+            return False
+        hashes = {worker.pulse.config for worker in self.live.present(now) if worker.pulse is not None}
+        return not hashes <= {self.config_hash, ""}
 
     def reload_failed(self, error: str) -> None:
         """Note that a new config was refused."""

@@ -26,8 +26,12 @@ class Tally:
         self._metrics = metrics
         self._labels = labels
         metrics.count("weir_reload_failed_total", (), 0)
-        for route in sorted(labels.routes):
-            metrics.count("weir_retry_after_first_chunk_total", (route,), 0)
+        self.configure()
+
+    def configure(self) -> None:
+        """Let the series of every configured route exist, so that their first increase can be seen."""
+        for route in sorted(self._labels.routes):
+            self._metrics.count("weir_retry_after_first_chunk_total", (route,), 0)
 
     def add(self, account: Account, announced: Mapping[Blame, int]) -> None:
         """Count a stream that has ended; `announced` are its stalls counted already while it lived."""

@@ -11,7 +11,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.core.messages import Begun, Ended, Hello, Pulse, Stalled, TargetState
 from gateway.core.record import StreamRecord
-from gateway.telemetry.recorder import Recorder
+from gateway.telemetry.recorder import TAKEN_ON_WITHIN, Recorder
 
 Serve = Callable[..., Awaitable[tuple[Recorder, ClientSession]]]
 MakeRecord = Callable[..., StreamRecord]
@@ -202,3 +202,51 @@ async def test_a_rebound_name_is_refused(host: str, serve: Serve) -> None:
     _, session = await serve()
     async with session.get("/api/routes", headers={"Host": host}) as response:
         assert response.status in (400, 403)
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_a_change_must_be_asked_for_as_json(serve: Serve) -> None:
+    """Whatever a form on another page can send is refused before it does anything; with a token, so is who has none."""
+    _, session = await serve()
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"):
+        for path in ("/api/reload", "/api/streams/x/abort"):
+            async with session.post(path, data=b"{}", headers={"Content-Type": kind}) as response:
+                assert (response.status, "application/json" in (await response.json())["error"]) == (415, True)
+    async with session.options("/api/reload", headers={"Origin": "https://evil.example"}) as response:
+        assert response.status == 405
+        assert "Access-Control-Allow-Origin" not in response.headers
+    _, session = await serve("sesame")
+    async with session.post("/api/reload", headers=JSON) as response:
+        assert response.status == 401
+
+
+async def test_nobody_to_ask(serve: Serve) -> None:
+    """A recorder without a supervisor can reload nothing, and a stream that does not live can be ended by nobody."""
+    _, session = await serve()
+    async with session.post("/api/reload", headers=JSON) as response:
+        assert response.status == 409
+    async with session.post("/api/streams/nobody/abort", headers=JSON) as response:
+        assert response.status == 404
+
+
+async def test_a_new_token_holds_at_once(serve: Serve, make_config: Any) -> None:
+    """After a reload the old token opens nothing any more."""
+    recorder, session = await serve("old")
+    recorder.configure(make_config("new"))
+    for token, status in (("old", 401), ("new", 200)):
+        async with session.get("/api/routes", headers={"Authorization": f"Bearer {token}"}) as response:
+            assert response.status == status
+
+
+async def test_health_tells_what_each_worker_runs(serve: Serve) -> None:
+    """A worker that goes on with another configuration some seconds after a reload makes it degraded."""
+    recorder, session = await serve()
+    recorder.receive(Hello(7))
+    recorder.receive(Pulse(7, time.monotonic(), 0, 0.0, 0.0, {}, [], "0123456789ab", "retiring"))
+    health = await get(session, "/healthz")
+    assert health["status"] == "ok"
+    assert [(worker["config_hash"], worker["state"]) for worker in health["workers"]] == [("0123456789ab", "retiring")]
+    recorder.configured_at -= TAKEN_ON_WITHIN
+    assert (await get(session, "/healthz"))["status"] == "degraded"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.sim.faults import NeverEnding, Silent, SlowFirstToken, Stall
+from gateway.sim.faults import InOrder, NeverEnding, Silent, SlowFirstToken, Stall
 from gateway.sim.steps import Hang
 from gateway.sim.tempers import Temper
 
@@ -132,3 +132,57 @@ async def test_closing_without_draining(provide: Any, gate: Any) -> None:
     await weir.worker.close()
     await client.gone()
     assert (await weir.record()).outcome == "shutdown"
+
+
+async def test_an_upload_at_the_deadline_is_told(provide: Any, gate: Any, make: Any, until: Any) -> None:
+    """A call that is still being sent when the drain is over did not leave: it is refused by status, and recorded as shutdown (B9)."""
+    weir = await gate(await provide())
+    client = await weir.client()
+    client.ask(make.request()[:-5])
+    await until(lambda: weir.plane.arriving)
+    await weir.worker.drain(0.1)
+    await client.until(lambda: client.status)
+    assert (client.status, client.headers["connection"]) == (503, "close")
+    record = await weir.record()
+    assert (record.outcome, record.error) == ("shutdown", "server_shutdown")
+
+
+async def test_an_upload_that_ends_within_the_drain_is_carried(provide: Any, gate: Any, make: Any, until: Any) -> None:
+    """It was accepted before the end was announced."""
+    weir = await gate(await provide())
+    client = await weir.client()
+    client.ask(make.request()[:-5])
+    await until(lambda: weir.plane.arriving)
+    draining = asyncio.get_running_loop().create_task(weir.worker.drain(10.0))
+    await asyncio.sleep(0.05)
+    client.transport.write(make.request()[-5:])
+    await client.finish()
+    assert client.body.endswith(DONE)
+    await draining
+
+
+async def test_the_end_of_a_stream_that_its_client_did_not_take(provide: Any, gate: Any, make: Any, until: Any) -> None:
+    """An upstream that has said everything does not make a stream complete whose client has not got it when the drain is over."""
+
+    async def clogged(weir: Any, count: int) -> list[Any]:
+        for _ in range(count):
+            client = await weir.client(segment=1000, buffer=4096)
+            client.transport.pause_reading()
+            client.ask(make.request())
+        living = weir.plane.live.values()
+        await until(lambda: sum(live.ledger.owner == "client_blocked" and live.stop is not None for live in living) == count)
+        return list(living)
+
+    event, [endless] = make.event("x" * 4000), await clogged(await gate(await provide(NeverEnding())), 1)
+    least = endless.reply.unsent() - endless.reply.transport.get_write_buffer_size() + 80_000  # what kernel and our buffer take
+    bodies = [event * (size // len(event)) + DONE for size in range(least, least + 300_000, 10_000)]
+    weir = await gate(await provide(InOrder([make.chunked(body) for body in bodies])))
+    streams = await clogged(weir, len(bodies))
+    await until(lambda: any(live.stop.__self__.ended for live in streams), "an upstream has ended")
+    ended = {live.record.stream_id for live in streams if live.stop.__self__.ended}
+    draining = asyncio.get_running_loop().create_task(weir.worker.drain(0.1))
+    told = "what has ended is over before those that may still take their error event are given up"
+    await until(lambda: ended <= {record.stream_id for record in weir.book.records}, told, 1.8)
+    await draining
+    await weir.worker.close()
+    assert [(record.outcome, record.error) for record in weir.book.records] == [("shutdown", "server_shutdown")] * len(bodies)

@@ -99,7 +99,7 @@ class Gate:
     def in_flight(self) -> int:
         """Every count of something under way: live streams, watched ones, tickets, slots."""
         plane = self.plane
-        slots = sum(pool.config.max_streams - pool.slots._free for pool in plane.pools.values())
+        slots = sum(pool.config.max_streams - pool.slots._free for pool in (*plane.pools.values(), *plane.retired))
         tickets = sum(target.in_flight for target in self.targets())
         return len(plane.live) + len(plane.watch.watched) + tickets + slots
 

@@ -133,7 +133,7 @@ async def test_a_drain_of_several_workers_leaves_no_caller_waiting_for_one_that_
     weir: Fixture, provide: Fixture, client: Fixture, speech: Fixture, eventually: Fixture
 ) -> None:
     """Workers without streams leave at once; new connections reach those that still drain, and are answered."""
-    body, script = speech(60, 0.05)
+    body, script = speech(160, 0.05)
     gateway = await weir({"a": await provide(faults=Always(script))}, server={"workers": 4, "drain": "20s"})
     stream = asyncio.get_running_loop().create_task(client(gateway).ask())
     await live(gateway, 1, eventually)
