@@ -1,0 +1,8 @@
+"""Every dashboard."""
+
+from dashboards.overview import OVERVIEW
+from dashboards.panels import Board
+from dashboards.route import ROUTE
+from dashboards.upstream import UPSTREAM
+
+BOARDS: tuple[Board, ...] = (OVERVIEW, ROUTE, UPSTREAM)
