@@ -1,15 +1,12 @@
 """Puts a worker together: the HTTP server in front, the plane behind it, the link to the recorder; starts it, pulses, and ends it."""
 
 import asyncio
-import logging
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http import HttpProcessingError, RawRequestMessage
+from aiohttp import web
 
 from gateway.config import Config
 from gateway.core.errors import Aborted, Stopped
@@ -17,6 +14,7 @@ from gateway.core.messages import Begun, Pulse, WorkerState
 from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
 from gateway.proxy.doors import JSON, Doors, Params, Serve
+from gateway.proxy.edge import Front
 from gateway.proxy.handler import Handler
 from gateway.proxy.neighbours import Neighbours
 from gateway.proxy.plane import Plane
@@ -27,8 +25,6 @@ from gateway.proxy.reply import unread
 from gateway.proxy.setup import Setup
 from gateway.telemetry.link import Link
 
-log = logging.getLogger("weir.worker")
-http_log = logging.getLogger("weir.http")
 PULSE_SECONDS = 1.0
 FLUSH_SECONDS = 2.0
 BACKLOG = 4096
@@ -41,16 +37,6 @@ MARKS = {"anthropic": ("anthropic-version",), "gemini": ("x-goog-api-key", "x-go
 """Headers by which clients of a dialect are known on a path that several share."""
 
 
-class SendersFault(logging.Filter):
-    """Keeps calls that are no HTTP out of the log: aiohttp would tell them as our errors, with the client's bytes, keys included."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError))
-
-
-SENDERS_FAULT = SendersFault()
-
-
 class Worker:
     """One event loop's worth of gateway, listening on a socket that is already bound.
 
@@ -60,6 +46,7 @@ class Worker:
     def __init__(self, config: Config, link: Link, neighbours: Neighbours | None = None) -> None:
         self._link, self._neighbours = link, neighbours
         self.plane = Plane(config, link.send, number=neighbours.number if neighbours is not None else 0)
+        self._front: Front
         self._runner: web.ServerRunner | None = None
         self._inner: web.ServerRunner | None = None
         self._pulse: asyncio.TimerHandle | None = None
@@ -75,45 +62,23 @@ class Worker:
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
-        http_log.addFilter(SENDERS_FAULT)
-        self._runner = web.ServerRunner(self._server(data_plane(self.plane, self._neighbours)), shutdown_timeout=1)
+        self._front = Front(data_plane(self.plane, self._neighbours), self.plane, DIALECTS["openai"])
+        self._runner = web.ServerRunner(self._front, shutdown_timeout=1)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
         if self._neighbours is not None:
-            server = self._server(for_neighbours(self.plane))
+            server = Front(for_neighbours(self.plane), self.plane, DIALECTS["openai"])
             self._inner = web.ServerRunner(server, shutdown_timeout=1)
             await self._inner.setup()
             self._neighbours.start(server)
         self.plane.start()
         self._beat()
 
-    def _server(self, serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:
-        return web.Server(
-            serve,
-            request_factory=self._request,
-            handler_cancellation=True,
-            access_log=None,
-            logger=http_log,
-            keepalive_timeout=75,
-        )
-
-    def _request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
-        limit = self.config.server.max_body
-        if self.plane.retiring:
-            message = message._replace(should_close=True)
-        return web.BaseRequest(message, payload, protocol, writer, task, task.get_loop(), client_max_size=limit)
-
     def _beat(self) -> None:
         """Tell the recorder, once a second, that this worker is alive and what it thinks of its targets."""
         plane, now = self.plane, self.plane.clock()
         plane.sweep(now)
+        self._front.sweep()
         targets = plane.health.snapshot(now)
         lag, gap, dropped = plane.lag.take_worst(), plane.oldest_gap(now), dict(self._link.dropped)
         self._link.send(Pulse(os.getpid(), now, len(plane.live), lag, gap, dropped, targets, plane.setup.hash, self.state))
@@ -198,14 +163,16 @@ def data_plane(plane: Plane, neighbours: Neighbours | None = None) -> Doors:
     for path, speakers in lists.items():
         doors.add("GET", path, models(plane, speakers, started))
 
-    doors.add("GET", PATH, Realtime(plane))
+    doors.add("GET", PATH, Realtime(plane), upgrades=True)
     doors.add("GET", STREAMS, Rejoin(plane, neighbours))
 
     async def livez(_: web.BaseRequest, __: Params) -> web.Response:
-        return web.json_response({"status": "alive"})
+        return web.Response(body=b'{"status":"alive"}', headers=JSON)
 
     async def readyz(_: web.BaseRequest, __: Params) -> web.Response:
-        return web.json_response({"status": "draining" if plane.stopping else "ready"}, status=503 if plane.stopping else 200)
+        return web.Response(
+            body=b'{"status":"draining"}' if plane.stopping else b'{"status":"ready"}', status=503 if plane.stopping else 200, headers=JSON
+        )
 
     doors.add("GET", "/livez", livez)
     doors.add("GET", "/readyz", readyz)

@@ -7,12 +7,12 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from gateway.config import Config
 from gateway.control import Line, Word, pair
+from gateway.logs import blunder
 
 log = logging.getLogger("weir.supervisor")
 SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2})
@@ -123,8 +123,8 @@ def _be_child(name: str, main: Callable[[], None], parent: int) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         main()
         code = 0
-    except BaseException:  # noqa: BLE001  the child ends here whatever it was
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001  the child ends here whatever it was
+        log.error("%s broke: %s", name, blunder(error))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -14,6 +14,7 @@ import uvloop
 from gateway.app import FLUSH_SECONDS, Worker
 from gateway.config import Config
 from gateway.control import Ear, Leaving, Ready, Retire, Stop, Swap, Word
+from gateway.logs import blunder, tell_of
 from gateway.proxy.neighbours import Neighbours
 from gateway.telemetry.link import SocketLink
 
@@ -65,8 +66,8 @@ class Orders:
                 config = self._swaps.get_nowait()
             try:
                 await self._worker.swap(config)
-            except Exception:
-                log.exception("the new configuration could not be taken on; this worker goes on with the one it has")
+            except Exception as error:  # noqa: BLE001  whatever it is, the worker has a configuration that works
+                log.error("the new configuration could not be taken on (%s); this worker goes on with the one it has", blunder(error))
 
     async def ended(self) -> None:
         """Wait until the worker may close: its streams have ended, or been told why they end."""
@@ -105,7 +106,9 @@ async def _serve(
     worker = Worker(config, link, neighbours)  # it comes into being after its link
     ear = Ear(control, lambda word, config: orders.hear(word, config)) if control is not None else None  # noqa: PLW0108  likewise
     orders = Orders(worker, ear)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, orders.terminate)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(tell_of)
+    loop.add_signal_handler(signal.SIGTERM, orders.terminate)
     link.start()
     await worker.start(listener)
     gc.freeze()  # what start-up made lives as long as the process: never look at it again

@@ -53,6 +53,12 @@ class Server(Part):
     """Worker processes, or `auto` for one per CPU."""
     max_body: Annotated[Size, Field(ge=1)] = 20 * 1024 * 1024
     """Largest request body; a larger one is answered 413."""
+    head_timeout: Annotated[Duration, Field(gt=0)] = 30.0
+    """How long a client may take from the first byte of a request's head to its last; then it is answered 408."""
+    body_timeout: Annotated[Duration, Field(gt=0)] = 60.0
+    """Longest silence within a request's body, and how much longer it may take than at 1 KiB/s; then 408."""
+    max_connections: int = Field(default=10_000, ge=1)
+    """Clients connected to one worker at once; one more is answered 503. Never more than file descriptors allow, two a stream."""
     keepalive: Annotated[Duration, Field(ge=0)] = 15.0
     """Interval of SSE comments to a waiting client, only between events; `0s` turns them off."""
     drain: Annotated[Duration, Field(ge=0)] = 30.0

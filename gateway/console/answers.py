@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Cache-Control": "no-store", "Server": "weir", "X-Content-Type-Options": "nosniff"}
 
 
 def answer(body: Any, status: int = 200) -> web.Response:

@@ -2,22 +2,36 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from gateway.config import Config
 from gateway.console.api import admin_app
 from gateway.control import Ear, Outcome, Reload, Swap, Vacant, Word
+from gateway.logs import tell_of
 from gateway.telemetry.recorder import Recorder
 
 DRAINING = 3.0
 PARENT_EVERY = 1.0
 ANSWERED_WITHIN = 5.0
 GC_THRESHOLD = 20_000
+http_log = logging.getLogger("weir.admin")
+
+
+class SendersFault(logging.Filter):
+    """Keeps what is no HTTP out of the log: aiohttp would tell it as an error of ours, with the sender's bytes, the token among them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+SENDERS_FAULT = SendersFault()
 
 
 def run(config: Config, links: list[socket.socket], admin: socket.socket, control: socket.socket | None = None) -> None:
@@ -33,10 +47,14 @@ def run(config: Config, links: list[socket.socket], admin: socket.socket, contro
 
 async def _serve(config: Config, links: list[socket.socket], admin: socket.socket, control: socket.socket | None) -> None:
     over = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(tell_of)
+    loop.add_signal_handler(signal.SIGTERM, over.set)
     recorder = Recorder(config)
     desk = Desk(recorder, control) if control is not None else None
-    runner = web.AppRunner(admin_app(recorder, desk.reload if desk is not None else None), access_log=None, shutdown_timeout=1.0)
+    http_log.addFilter(SENDERS_FAULT)
+    app = admin_app(recorder, desk.reload if desk is not None else None)
+    runner = web.AppRunner(app, access_log=None, logger=http_log, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, admin).start()
     try:

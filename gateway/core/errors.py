@@ -4,25 +4,35 @@ Rendered once, in the caller's dialect, by `Dialect.error_body` and `Dialect.err
 secrets nor content of the call.
 """
 
+import re
+
 from gateway.core.record import Outcome
+
+_WORD = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
+
+
+def word(code: str | None, otherwise: str) -> str:
+    """Return a code that can be kept. It may be an upstream's, and goes to records and spans; a whole text as code could hold anything."""
+    return code if code and _WORD.fullmatch(code) else otherwise
 
 
 class GatewayError(Exception):
     """Base of the tree.
 
     `status` is HTTP, `code` machine-readable (also `error.type` in telemetry), `kind` the caller-facing family, `outcome` what the
-    stream's record says when this is what ended it, `retry_after` seconds.
+    stream's record says when this is what ended it, `retry_after` seconds. `hangs_up`: no other call can follow on the client's connection.
     """
 
     status = 500
     code = "gateway_error"
     kind = "gateway_error"
     outcome: Outcome = "gateway_error"
+    hangs_up = False
 
     def __init__(self, message: str, *, code: str | None = None, status: int | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.code = code or type(self).code
+        self.code = word(code, type(self).code)
         self.status = status or type(self).status
         self.retry_after = retry_after
 
@@ -39,6 +49,29 @@ class Rejected(GatewayError):
 class BodyTooLarge(Rejected):
     status = 413
     code = "request_too_large"
+    hangs_up = True
+
+
+class BodyBroken(Rejected):
+    """What follows the head of the request is no body: where the next request would begin, nobody knows."""
+
+    code = "invalid_body"
+    hangs_up = True
+
+
+class Misframed(Rejected):
+    """The request's head can be read in more than one way, or asks for what no endpoint does."""
+
+    code = "bad_framing"
+    hangs_up = True
+
+
+class RequestTimeout(Rejected):
+    """The client does not finish its request."""
+
+    status = 408
+    code = "request_timeout"
+    hangs_up = True
 
 
 class ModelNotFound(Rejected):
@@ -58,6 +91,16 @@ class ShuttingDown(Rejected):
     status = 503
     code = "server_shutdown"
     kind = "gateway_error"
+    hangs_up = True
+
+
+class Crowded(Rejected):
+    """As many clients are connected as this worker has room for."""
+
+    status = 503
+    code = "too_many_connections"
+    kind = "gateway_error"
+    hangs_up = True
 
 
 class ClientStalled(GatewayError):
@@ -73,6 +116,7 @@ class Stopped(GatewayError):
     status = 503
     code = "server_shutdown"
     outcome: Outcome = "shutdown"
+    hangs_up = True
 
 
 class Aborted(GatewayError):
@@ -120,10 +164,10 @@ def status_meant(code: str) -> int:
 
     `code` is the provider's: a word (`rate_limit_exceeded`, `ThrottlingException`, `RESOURCE_EXHAUSTED`) or a status as text.
     """
-    word = "".join(letter for letter in code.lower() if letter.isalnum())
-    if len(word) == 3 and word.isascii() and word.isdigit() and 400 <= int(word) < 600:
-        return int(word)
-    return next((status for words, status in MEANT if any(known in word for known in words)), 502)
+    said = "".join(letter for letter in code.lower() if letter.isalnum())
+    if len(said) == 3 and said.isascii() and said.isdigit() and 400 <= int(said) < 600:
+        return int(said)
+    return next((status for words, status in MEANT if any(known in said for known in words)), 502)
 
 
 UPSTREAMS_FAULT = frozenset({401, 403, 408, 429})
@@ -133,6 +177,12 @@ UPSTREAMS_FAULT = frozenset({401, 403, 408, 429})
 def blames_upstream(status: int) -> bool:
     """Tell whether an error of this status, from an upstream, says that the upstream is in trouble."""
     return status >= 500 or status in UPSTREAMS_FAULT
+
+
+class RedirectRefused(UpstreamError):
+    """The upstream sent us elsewhere. Where calls go is the configuration's to say, nobody else's."""
+
+    code = "redirect_refused"
 
 
 class ErrorEvent(UpstreamError):

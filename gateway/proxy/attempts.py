@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from gateway.config import Target
-from gateway.core.errors import GatewayError, NoTarget, Rejected, SlowFirstToken, UpstreamStalled
+from gateway.core.errors import GatewayError, NoTarget, RedirectRefused, Rejected, SlowFirstToken, UpstreamStalled
 from gateway.core.owners import Owner
 from gateway.core.record import Why
 from gateway.proxy.errand import LARGE, Errand, Errands
@@ -194,6 +194,8 @@ class Race:
 
     def _retryable(self, trial: Trial, failure: GatewayError) -> bool:
         on = self._route.retry.on
+        if isinstance(failure, RedirectRefused):
+            return "status_5xx" in on  # it can serve nobody just now, whatever it calls it
         if trial.attempt.outcome == "status":
             return ("status_429" in on and failure.code == "429") or ("status_5xx" in on and failure.code.startswith("5"))
         return dict(FALLBACK_REASONS).get(trial.attempt.outcome) in on
@@ -201,7 +203,8 @@ class Race:
     async def _back_off(self, failure: GatewayError, trial: Trial) -> bool:
         """Wait and ask the same targets again, within the route's attempts and budget; only for what passes by itself."""
         route, plane = self._route, self._plane
-        if self._launched >= route.retry.attempts or trial.attempt.outcome not in {"connect_error", "status"}:
+        passes = trial.attempt.outcome in {"connect_error", "status"} and not isinstance(failure, RedirectRefused)
+        if self._launched >= route.retry.attempts or not passes:
             return False
         wait = failure.retry_after
         if wait is None:

@@ -10,10 +10,12 @@ from aiohttp import web
 
 from gateway.config import Route, Target
 from gateway.core.call import Call
-from gateway.core.errors import BodyTooLarge, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown, Stopped, UpstreamError
+from gateway.core.errors import GatewayError, ModelNotFound, NoTarget, ShuttingDown, UpstreamError
 from gateway.core.record import StreamRecord
 from gateway.dialects.base import Asked, Dialect, Endpoint
+from gateway.logs import blunder
 from gateway.proxy.attempts import Race
+from gateway.proxy.body import read_body
 from gateway.proxy.doors import JSON, Params
 from gateway.proxy.headers import answer_headers, forwarded, left_out, returned, server_timing, still_true, tags, told, trace_context
 from gateway.proxy.plane import Live, Plane
@@ -59,8 +61,8 @@ class Handler:
             await refuse(live, live.stopped)
         except ConnectionError:
             client_left(live.record)  # it left while we wrote its headers or its last chunk
-        except Exception:
-            log.exception("stream %s broke the gateway", live.record.stream_id)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is answered and the record settled
+            log.error("stream %s broke the gateway: %s", live.record.stream_id, blunder(error))
             await refuse(live, GatewayError("the gateway failed to carry this call"))
         finally:
             if live.task is asyncio.current_task():
@@ -87,14 +89,14 @@ class Handler:
         plane, record = self._plane, live.record
         if plane.stopping:
             raise ShuttingDown("the gateway is shutting down")
-        body = await read_body(request)
+        body = await read_body(request, plane.config.server.body_timeout)
         live.own("gateway", plane.clock())
         call = self._dialect.parse_call(self._endpoint, body, asked(request, params))
         route = live.find_route(call.model, request.headers)
         describe(record, call, route)
         if route is None:
             raise ModelNotFound(f"no route serves the model {call.model[:200]!r}")
-        live.begin(call, route, forwarded(request.headers.items()))
+        live.begin(call, route, forwarded(request.headers))
         now = record.admitted_at = plane.clock()
         order = plan(route, call.model, live.setup.health, now, plane.dice)
         heed_retry_after(live, order[0], call.model, now)
@@ -191,7 +193,7 @@ async def refuse(live: Live, error: GatewayError) -> None:
     headers = {**JSON, **answer_headers(record)}
     if error.retry_after is not None:
         headers["Retry-After"] = str(int(error.retry_after + 0.999))
-    if isinstance(error, BodyTooLarge | ShuttingDown | Stopped):
+    if error.hangs_up:
         headers["Connection"] = "close"
     await reply.send(error.status, headers, live.dialect.error_body(error))
     record.status = error.status
@@ -207,16 +209,6 @@ def asked(request: web.BaseRequest, params: Params) -> Asked:
     """Return what the request line said beside the door."""
     query = dict(request.query.items()) if request.query_string else {}  # of a repeated name the last stands
     return Asked(params, query) if params or query else NOTHING
-
-
-async def read_body(request: web.BaseRequest) -> bytes:
-    """Read the whole request body; it is kept as it came."""
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise BodyTooLarge("the request body is larger than server.max_body") from error
-    except web.RequestPayloadError as error:
-        raise Rejected("the request body cannot be read: its chunks or its encoding are broken", code="invalid_body") from error
 
 
 def open_record(request: web.BaseRequest, plane: Plane, now: float) -> StreamRecord:

@@ -37,9 +37,17 @@ class TraceContext(Struct, frozen=True):
     state: str | None
 
 
-def forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def forwarded(headers: Mapping[str, str]) -> list[tuple[str, str]]:
     """Return the client's headers that an upstream may see."""
-    return [(name, value) for name, value in headers if _is_forwarded(name) and not CONTROL.search(value)]
+    said = [(name, value) for name, value in headers.items() if _is_forwarded(name) and not CONTROL.search(value)]
+    hop = of_this_hop(headers.get("Connection", ""))
+    return [header for header in said if header[0].lower() not in hop] if hop else said
+
+
+@lru_cache(maxsize=64)
+def of_this_hop(connection: str) -> frozenset[str]:
+    """Return the headers that a Connection header says are meant for the next hop alone (RFC 9110, 7.6.1)."""
+    return frozenset(name.strip().lower() for name in connection.split(",")) - {"close", "keep-alive", "upgrade", ""}
 
 
 def translatable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -60,7 +68,8 @@ def _tag(name: str) -> str | None:
 
 def returned(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the upstream's headers that a client may see; a value with control characters is dropped, not passed on."""
-    return {name: value for name, value in headers.items() if _is_returned(name) and not CONTROL.search(value)}
+    hop = of_this_hop(headers.get("connection", ""))
+    return {name: value for name, value in headers.items() if _is_returned(name) and name not in hop and not CONTROL.search(value)}
 
 
 def still_true(headers: Mapping[str, str]) -> dict[str, str]:

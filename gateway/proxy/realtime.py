@@ -13,6 +13,7 @@ from gateway.core.call import Call
 from gateway.core.errors import ConnectFailed, GatewayError, ModelNotFound, NoTarget, Rejected, ShuttingDown, blames_upstream
 from gateway.core.record import Attempt, Why
 from gateway.dialects import DIALECTS
+from gateway.logs import blunder
 from gateway.proxy.doors import JSON, Params
 from gateway.proxy.handler import describe, heed_retry_after, open_record
 from gateway.proxy.headers import answer_headers, forwarded, returned
@@ -61,8 +62,8 @@ class Realtime:
             await self._refuse(live, live.stopped)
         except ConnectionError:
             client_left(live.record)
-        except Exception:
-            log.exception("stream %s broke the gateway", live.record.stream_id)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is answered and the record settled
+            log.error("stream %s broke the gateway: %s", live.record.stream_id, blunder(error))
             await self._refuse(live, GatewayError("the gateway failed to carry this session"))
         finally:
             live.settle(self._plane.clock())
@@ -83,7 +84,7 @@ class Realtime:
         if route is None:
             raise ModelNotFound(f"no route serves the model {model[:200]!r}")
         route = speaking(live, route)
-        live.begin(call, route, forwarded(request.headers.items()))
+        live.begin(call, route, forwarded(request.headers))
         now = record.admitted_at = plane.clock()
         order = plan(route, model, live.setup.health, now, plane.dice)
         heed_retry_after(live, order[0], model, now)
@@ -123,9 +124,9 @@ class Realtime:
             record.status = SWITCHING
             live.move("streaming", bid.attempt.upstream, now)
             await Session(live, client, line, VoiceObserver(meter, live.setup.latency_bounds), bid.ticket).run()
-        except Exception:
+        except Exception as error:
             if client.prepared:  # there is nobody left who could be answered with a status
-                log.exception("stream %s broke the gateway", record.stream_id)
+                log.error("stream %s broke the gateway: %s", record.stream_id, blunder(error))
                 live.reply.break_off()
                 return client
             raise

@@ -11,6 +11,7 @@ from gateway.core.continuation import continued, unseen
 from gateway.core.errors import GatewayError, Rejected
 from gateway.core.record import Seam, StreamRecord
 from gateway.dialects.base import Dialect
+from gateway.logs import blunder
 from gateway.proxy.attempts import Race
 from gateway.proxy.errand import LARGE, Errand, Errands, translated
 from gateway.proxy.plane import Live
@@ -120,8 +121,8 @@ class Legs:
             self._stopped, following = live.stopped, None
         except GatewayError:
             following = None  # what became of each attempt, the record says
-        except Exception:
-            log.exception("stream %s broke what was to resume it", record.stream_id)
+        except Exception as error:  # noqa: BLE001  whatever it is, the stream ends as it had failed
+            log.error("stream %s broke what was to resume it: %s", record.stream_id, blunder(error))
             following = None
         if following is None:
             record.outcome, record.error = failed

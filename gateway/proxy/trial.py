@@ -5,7 +5,16 @@ from collections.abc import Callable
 from typing import Literal
 
 from gateway.config import Stall, Target
-from gateway.core.errors import ConnectFailed, ErrorEvent, GatewayError, StreamTruncated, UpstreamError, blames_upstream
+from gateway.core.errors import (
+    ConnectFailed,
+    ErrorEvent,
+    GatewayError,
+    RedirectRefused,
+    StreamTruncated,
+    UpstreamError,
+    blames_upstream,
+    word,
+)
 from gateway.core.record import Attempt, AttemptOutcome, Why
 from gateway.proxy.dial import connect_failed
 from gateway.proxy.errand import Errand, request_for
@@ -104,6 +113,10 @@ class Trial:
         self.attempt.status, self.attempt.headers_at = head.status, now
         assert self.reading is not None
         self.reading.begin(head)
+        if 300 <= head.status < 400:
+            name = self.attempt.upstream
+            self.fail(RedirectRefused(f"upstream {name} answered {head.status}: a redirect is not followed"), "status")
+            return
         if head.status < 400 and not self.reading.is_stream and not self.errand.translated:
             self._settle(None, "won", now)
 
@@ -139,7 +152,7 @@ class Trial:
                 name = self.attempt.upstream
                 self.fail(UpstreamError(f"upstream {name} said too much to be translated", code="answer_too_large"), "error_event")
         elif observer.failure is not None and not observer.spoke:
-            code = observer.failure.code
+            code = word(observer.failure.code, ErrorEvent.code)
             self.fail(ErrorEvent(f"upstream {self.attempt.upstream} reported {code}", code=code), "error_event")
         elif observer.spoke or observer.complete or full or not self.reading.seen or (self.held and not self.hold):
             self._settle(None, "won", now)
@@ -177,7 +190,7 @@ class Trial:
         """The upstream answered with an error status: a failure for the race, and an answer for the client if none is better."""
         assert self.head is not None
         status, name = self.head.status, self.attempt.upstream
-        body = b"".join(self.held)
+        body = self._without_key(b"".join(self.held))
         if self.errand.asks_usage and self.errand.dialect.refuses_usage(status, body):
             self.pool.refuses_usage = self.without_usage = True
         readable = self.errand.translated and self.reading is not None and self.reading.readable
@@ -189,6 +202,15 @@ class Trial:
         if blames_upstream(status):
             self.ticket.failed(now, str(status), failure.retry_after)
         self._settle(failure, "status", now)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """Strike our own credential out of an error that repeats it ("invalid key: ..."); the body keeps its length."""
+        key = self.pool.config.api_key
+        if key is not None and (said := key.get_secret_value().encode()) in body:
+            body = body.replace(said, b"*" * len(said))
+            self.held = [body]
+            self.live.count("key_struck_out")
+        return body
 
     def fail(self, failure: GatewayError, outcome: AttemptOutcome) -> None:
         """Give up on this target; its connection goes."""

@@ -126,9 +126,11 @@ class Connection(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
-            self._finish("bad_response", now)
-            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):  # the latter: it speaks another protocol from here on
+            if not self._ended:
+                self._finish("bad_response", now)
+                return
+            self._kept_alive = False  # its answer was whole: what follows is nobody's, and neither is this connection
         self._between_chunks = self._between_chunks and data.endswith(b"\r\n")  # else a size line has begun
         chunk = b""
         if body := self._body:
@@ -138,6 +140,10 @@ class Connection(asyncio.Protocol):
             self._finish(None, now, chunk)
         elif chunk:
             self.sink(chunk, now)
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            raise httptools.HttpParserError("a second answer to one request")  # the parser stops here: not a byte of it is seen
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value)
@@ -150,7 +156,10 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
             return
-        self._until_close = "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", "").lower()
+        coding = headers.get("transfer-encoding", "").strip().lower()
+        if coding not in {"", "chunked", "identity"}:
+            raise httptools.HttpParserError("an encoding that nobody asked for")  # its chunks would pass for the answer itself
+        self._until_close = "content-length" not in headers and coding != "chunked"
         self.listener.on_head(Head(status, headers), self._now)
 
     def on_chunk_header(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.core.buckets import LATENCY_BOUNDS, subdivide
+from gateway.core.errors import word
 from gateway.core.events import Usage
 from gateway.core.record import Voice
 from gateway.dialects.lenient import clipped, count, mapping, number, text
@@ -260,7 +261,7 @@ class VoiceObserver:
     def _fault(self, error: Any) -> None:
         self.voice.errors += 1
         said = mapping(error)
-        self.voice.last_error = (text(said.get("code")) or text(said.get("type")) or "error")[:64]
+        self.voice.last_error = word((text(said.get("code")) or text(said.get("type")) or "")[:64], "error")
 
     def _count(self, said: dict[str, Any]) -> None:
         """Add one response's usage to the session's: each is billed for itself."""

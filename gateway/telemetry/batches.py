@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from gateway.logs import blunder
+
 Item = TypeVar("Item")
 _LOG = logging.getLogger("weir.recorder")
 _COMPLAINT_EVERY = 60.0
@@ -87,7 +89,7 @@ class Batches(Generic[Item]):
             except Exception as error:  # noqa: BLE001 - the thread must outlive whatever its audience does; the loss is counted
                 lost, why = len(batch), error
             if lost:
-                self._complaints.say("telemetry: %d %s lost%s", lost, self.name, f": {why!r}" if why else "")
+                self._complaints.say("telemetry: %d %s lost%s", lost, self.name, f": {blunder(why)}" if why else "")
             with self._wake:
                 self._lost += lost if self._writing else 0
                 self._writing = 0

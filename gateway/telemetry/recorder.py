@@ -14,6 +14,7 @@ from gateway.config import Config
 from gateway.core.messages import Begun, Ended, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
 from gateway.core.owners import Blame
 from gateway.core.record import StreamRecord
+from gateway.logs import blunder
 from gateway.telemetry.accesslog import AccessLog
 from gateway.telemetry.account import Account, account
 from gateway.telemetry.batches import Complaints
@@ -142,7 +143,7 @@ class Recorder:
             self._handlers[type(message)](message, slot)
         except Exception as error:  # noqa: BLE001 - one odd message must not end the telling of all others; it is counted
             self.lose("message", 1)
-            self._complaints.say("telemetry: a %s could not be handled: %r", type(message).__name__, error)
+            self._complaints.say("telemetry: a %s could not be handled: %s", type(message).__name__, blunder(error))
 
     def lose(self, kind: str, count: int) -> None:
         """Count something lost, under one of KINDS."""

@@ -545,10 +545,10 @@ async def test_what_cannot_be_served_is_said_before_an_upgrade(speaks: Any, gate
 async def test_an_upgrade_elsewhere(speaks: Any, gate: Any) -> None:
     """A WebSocket on any other path is answered with an error, not with silence."""
     weir = await gate(await speaks())
-    for path, status in (("/nowhere", 404), ("/v1/chat/completions", 405), ("/v1/realtime/more", 404)):
+    for path in ("/nowhere", "/v1/chat/completions", "/v1/realtime/more"):
         client = await weir.client()
         await client.ask(f"GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n".encode()).finish()
-        assert (client.status, "message" in str(client.document)) == (status, True)
+        assert (client.status, "message" in str(client.document)) == (501, True)
 
 
 async def test_a_slow_client_slows_its_upstream(speaks: Any, gate: Any, raw: Any, until: Any) -> None:

@@ -1,0 +1,44 @@
+"""Takes a request's body in: no larger than allowed, no slower than allowed, whole or not at all."""
+
+import asyncio
+
+from aiohttp import web
+
+from gateway.core.errors import BodyBroken, BodyTooLarge, RequestTimeout
+
+SLOWEST = 1024
+"""Bytes a second below which an upload is no upload but a way to hold a connection; a phone on a bad network sends more."""
+
+
+async def read_body(request: web.BaseRequest, patience: float) -> bytes:
+    """Read the whole request body, kept as it came; raises what is wrong with it as a `core.errors.Rejected`.
+
+    `patience`, in seconds: the longest silence in it, and the time it may take beyond a second for every 1024 bytes of it.
+    """
+    try:
+        if request.content.is_eof():  # it has come with its head, as nearly all do: there is nothing to wait for
+            return await request.read()
+        return await _arriving(request, patience)
+    except web.HTTPRequestEntityTooLarge as error:
+        raise BodyTooLarge("the request body is larger than server.max_body") from error
+    except web.RequestPayloadError as error:
+        raise BodyBroken("the request body cannot be read: its chunks or its encoding are broken") from error
+
+
+async def _arriving(request: web.BaseRequest, patience: float) -> bytes:
+    content, limit, loop = request.content, request.client_max_size, asyncio.get_running_loop()
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge("the request body is larger than server.max_body")  # said by its head: none of it need come
+    body, began = bytearray(), loop.time()
+    try:
+        async with asyncio.timeout(patience) as timer:
+            while piece := await content.readany():
+                body += piece
+                if len(body) > limit:
+                    if "Content-Encoding" in request.headers:  # what is still packed would be unpacked only to be thrown away
+                        content.set_exception(web.RequestPayloadError("unwanted"))
+                    raise BodyTooLarge("the request body is larger than server.max_body")
+                timer.reschedule(patience + min(loop.time(), began + len(body) / SLOWEST))
+    except TimeoutError:
+        raise RequestTimeout("the request body has not come in time") from None
+    return bytes(body)
