@@ -28,6 +28,8 @@ from gateway.telemetry.link import Link
 PULSE_SECONDS = 1.0
 FLUSH_SECONDS = 2.0
 BACKLOG = 4096
+UNSENT = 256 * 1024
+"""Bytes the kernel takes for a client beyond those on their way to it; left alone it takes megabytes that nobody may ever read."""
 LOOK_EVERY = 0.1
 IDLE_SECONDS = 3.0
 """How long a connection may be quiet before a retiring worker closes it: a client that goes on calling is told by then to go elsewhere."""
@@ -62,6 +64,7 @@ class Worker:
 
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)  # every connection it accepts has it too
         self._front = Front(data_plane(self.plane, self._neighbours), self.plane, DIALECTS["openai"])
         self._runner = web.ServerRunner(self._front, shutdown_timeout=1)
         await self._runner.setup()

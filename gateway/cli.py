@@ -183,28 +183,43 @@ def sim(scenario: Path | None) -> None:
         return
 
 
-@main.command(short_help="Measure what Weir adds: latency, CPU, memory.")
+@main.command(short_help="Measure what Weir adds, or how it stands chaos.")
 @click.option("--against", help="Measure this running gateway (a URL) instead of the built-in lanes.")
 @click.option("--direct", help="With --against: its upstream's URL, to show what the gateway adds.")
 @click.option("--pid", type=int, help="With --against: its process, to show its CPU and memory.")
 @click.option("--model", default="bench", show_default=True, help="With --against: the model to ask for.")
-@click.option("--streams", default=200, show_default=True, help="Streams open at once.")
+@click.option("--streams", type=click.IntRange(min=1), show_default="200, with --chaos 500", help="Streams open at once.")
 @click.option("--rate", default=10_000.0, show_default=True, help="Events a second over all streams.")
 @click.option("--tokens", default=100, show_default=True, help="Events of one stream.")
 @click.option("--seconds", default=5.0, show_default=True, help="One slot of one lane.")
 @click.option("--rounds", default=3, show_default=True, help="Slots of each lane; medians are shown.")
 @click.option("--lane", "lanes", multiple=True, help="Only these of direct, nginx, naive, weir (repeatable).")
+@click.option(
+    "--chaos", is_flag=True, help="Measure nothing: kill, reload and break whatever can be, and compare every account of every stream."
+)
+@click.option("--minutes", default=3.0, show_default=True, type=click.FloatRange(min=0.1), help="With --chaos: for how long.")
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(min=1), help="With --chaos: worker processes.")
+@click.option("--seed", default=1, show_default=True, help="With --chaos: draws who does what and what goes wrong.")
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="With --chaos: leave store, logs and configuration here.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here.")
 @click.option("--markdown", "markdown_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the result as a table here.")
-def bench(json_file: Path | None, markdown_file: Path | None, lanes: tuple[str, ...], **options: Any) -> None:
-    """Measure what Weir adds: latency, CPU per event, memory; beside nginx and a plain relay, in one run."""
+def bench(json_file: Path | None, markdown_file: Path | None, lanes: tuple[str, ...], chaos: bool, **options: Any) -> None:
+    """Measure what Weir adds: latency, CPU per event, memory; beside nginx and a plain relay, in one run.
+
+    With --chaos, compare instead what clients, providers, store, spans and metrics say of every stream while providers fail and
+    processes are killed; the exit code is 1 if one was lost or two of them disagree.
+    """
+    wild = {name: options.pop(name) for name in ("minutes", "workers", "seed", "keep")}
+    if options["streams"] is None:
+        options["streams"] = 500 if chaos else 200
+    if chaos:
+        run_chaos(json_file, wild | {"streams": options["streams"]})
     from gateway.sim import bench as sim_bench
 
     if lanes:
         options["lanes"] = lanes
-    say = (lambda text: click.echo(text, err=True)) if sys.stderr.isatty() else (lambda _: None)
     try:
-        report = sim_bench.run(sim_bench.BenchOptions(**options), say)
+        report = sim_bench.run(sim_bench.BenchOptions(**options), progress())
     except (ValueError, sim_bench.StartError) as error:
         fail(str(error))
     Console().print(sim_bench.render(report))
@@ -212,3 +227,24 @@ def bench(json_file: Path | None, markdown_file: Path | None, lanes: tuple[str, 
         json_file.write_bytes(sim_bench.to_json(report))
     if markdown_file:
         markdown_file.write_text(sim_bench.markdown(report))
+
+
+def run_chaos(json_file: Path | None, options: dict[str, Any]) -> NoReturn:
+    """Run chaos, show what came of it, and leave with 1 if that is not what was promised."""
+    from gateway.sim.chaos.report import render, to_json
+    from gateway.sim.chaos.run import ChaosOptions, StartError, run
+
+    folder = options.pop("keep")
+    try:
+        report = run(ChaosOptions(**options), progress(), folder)
+    except StartError as error:
+        fail(str(error))
+    Console(markup=False, highlight=False).print(render(report))
+    if json_file:
+        json_file.write_bytes(to_json(report))
+    sys.exit(0 if report.passed else 1)
+
+
+def progress() -> Callable[[str], None]:
+    """Return what says how far a long work has come: to a person at a terminal, to nobody in a pipe."""
+    return (lambda text: click.echo(text, err=True)) if sys.stderr.isatty() else (lambda _: None)

@@ -53,13 +53,15 @@ class Handler:
         try:
             await work
         except GatewayError as error:
+            error.__traceback__ = None  # it leads through frames that hold the error: a cycle that would keep the stream
             await refuse(live, error)
         except asyncio.CancelledError:
             if live.stopped is None:
                 client_left(live.record)
                 raise
             await refuse(live, live.stopped)
-        except ConnectionError:
+        except ConnectionError as gone:
+            gone.__traceback__ = None
             client_left(live.record)  # it left while we wrote its headers or its last chunk
         except Exception as error:  # noqa: BLE001  whatever it is, the client is answered and the record settled
             log.error("stream %s broke the gateway: %s", live.record.stream_id, blunder(error))
@@ -174,7 +176,8 @@ async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None
     elif relay.reading.is_stream:
         relay.end_with(failure)
         live.reply.hang_up_after()
-        await (live.reply.cut() if live.route.client.on_failure == "cut" else live.reply.close())
+        visibly = live.route.client.on_failure == "cut" or relay.reading.torn
+        await (live.reply.cut() if visibly else live.reply.close())
     else:
         live.reply.break_off()
 

@@ -53,7 +53,8 @@ class Reading:
         self.meter = errand.voice.telling.meter if errand.voice else CadenceMeter(threshold, bounds, live.blame)
         self.telling = errand.voice.telling if errand.voice else self._telling() if live.resumes else None
         self.translation = Translation(live, errand, errand.voice or self.telling) if errand.translated else None
-        self.mark, self.edit = (b"", self.translation.feed) if self.translation is not None else (dialect.usage_mark, self._strip)
+        self.edit: Edit = self._strip if self.translation is None else self.translation.feed
+        self.mark = dialect.usage_mark if self.translation is None else b""
         self.edits = call.stream and (errand.translated or errand.asks_usage)
         self.holdback: Holdback | None = None
         if self.telling is not None and self.translation is None:
@@ -93,6 +94,11 @@ class Reading:
     def inside(self) -> bool:
         """True when the client's last byte is not the end of an event, so that a word of ours would garble one."""
         return self.translation is None and self.cutter.inside
+
+    @property
+    def torn(self) -> bool:
+        """True when the client holds half an event that no word of ours can end: its body can only be broken off."""
+        return self.inside and not self.ending
 
     @property
     def broken(self) -> GatewayError | None:
@@ -157,11 +163,17 @@ class Reading:
         said = self.translation.feed(tail + self.ending) if tail else b""
         return said + self.translation.end() if proper else said
 
+    def let_go(self) -> None:
+        """The response is over: hold nothing that holds us, so that all of a stream's memory goes with its last reference."""
+        self.edit = _whole
+        if self.holdback is not None:
+            self.holdback.let_go()
+
     def last_words(self, error: GatewayError, begun: bool) -> bytes:
         """Return an error as the end of a stream of which something has been sent when `begun`, between events even when one was torn."""
         if self.translation is not None:
             return self.translation.fail(error)
-        if self.inside and not self.ending:
+        if self.torn:
             return b""
         torn = self.ending if self.inside else b""
         return torn + self._live.dialect.error_event(error, self._live.call, begun)

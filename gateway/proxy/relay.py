@@ -194,8 +194,9 @@ class Relay:
     async def _unclog(self) -> None:
         try:
             await self._reply.drained()
-        except ConnectionError:
-            return  # the client has left: its handler is being cancelled, and there is nothing to resume
+        except ConnectionError as gone:  # the client has left: its handler is being cancelled, and there is nothing to resume
+            gone.__traceback__ = None  # who keeps the error must not keep the stream
+            return
         finally:
             now = self._resumed_at = self._live.plane.clock()
             self._live.pauses.end(now)

@@ -287,6 +287,9 @@ class Trial:
         if self._slot:
             self.pool.slots.give()
         self.record_times()
+        self._inflated = None
+        if self.reading is not None:
+            self.reading.let_go()
         self.ticket.end(self.live.plane.clock())
 
     def record_times(self) -> None:

@@ -42,7 +42,7 @@ def run(options: BenchOptions, say: Say = lambda _: None) -> BenchReport:
         if strange := sorted(set(wanted) - set(known)):
             raise ValueError(f"no such lane or measure: {', '.join(strange)}; there are {', '.join(known)}")
     started, load = perf_counter(), os.getloadavg()[0]
-    with _terminate_as_interrupt(), _many_files(), tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
+    with terminate_as_interrupt(), many_files(), tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
         found, skipped, ended = _against(options, say) if options.against else _staged(options, Path(folder), say)
     reports = [LaneReport(name=name, **values) for name, values in found.items()]
     return BenchReport(
@@ -118,7 +118,7 @@ async def _measure(course: Course, names: tuple[str, ...]) -> Figures:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """Make SIGTERM end the run as Ctrl-C does, so that every `with` is left; only where signals can be taken."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -135,7 +135,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def _many_files() -> Iterator[None]:
+def many_files() -> Iterator[None]:
     """Raise this process's and so its children's limit of open files as far as it goes: one open stream is up to three of them."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))

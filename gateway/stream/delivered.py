@@ -160,6 +160,10 @@ class Holdback:
         self.held = b""
         self.failure: ErrorEvent | None = None
 
+    def let_go(self) -> None:
+        """Tell nobody any more: the one who was told may hold us."""
+        self._failed = _nobody
+
     def feed(self, data: bytes) -> bytes:
         """Return what of these bytes is the client's now; never raises."""
         if self.held:
@@ -211,3 +215,7 @@ def added(one: Usage | None, other: Usage | None) -> Usage | None:
 
 def _sum(one: int | None, other: int | None) -> int | None:
     return (one or 0) + (other or 0) if one is not None or other is not None else None
+
+
+def _nobody(error: ErrorEvent) -> None:
+    """Hear of an error that is nobody's concern any more."""

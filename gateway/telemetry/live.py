@@ -65,15 +65,21 @@ class Live:
         self.workers: dict[int, Worker] = {}
 
     def hello(self, slot: int, pid: int, now: float) -> list[LiveStream]:
-        """Note the process in a slot; returns the streams that died with its predecessor, already taken off the registry."""
+        """Note the process in a slot; returns the streams that died with its predecessor, already taken off the registry.
+
+        Its own streams stay, also those that it had told of before it said who it is: their news may have waited for a new recorder.
+        """
         known = self.workers.get(slot)
         if known is not None and known.pid == pid:
-            known.heard_at, known.resync = now, True
-            for stream in self._of(slot):
-                stream.confirmed = False
-            return []
-        self.workers[slot] = Worker(slot=slot, pid=pid, heard_at=now, last_said=now)
-        return [self.streams.pop(stream.record.stream_id) for stream in self._of(slot)]
+            orphans, known.heard_at = list[LiveStream](), now
+        else:
+            orphans = [stream for stream in self._of(slot) if stream.record.worker != pid]
+            known = self.workers[slot] = Worker(slot=slot, pid=pid, heard_at=now, last_said=now)
+        for stream in orphans:
+            del self.streams[stream.record.stream_id]
+        for stream in self._of(slot):
+            stream.confirmed, known.resync = False, True
+        return orphans
 
     def vacate(self, slot: int, pid: int) -> list[LiveStream]:
         """Forget a process that has left for good; returns the streams that died with it. Another process in the slot is let be."""

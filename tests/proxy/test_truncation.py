@@ -7,10 +7,12 @@ import openai
 import orjson
 import pytest
 
+from gateway.core.prompt import Prompt, Text, Turn
 from gateway.sim.faults import ErrorEvent, MissingDone, ResetAfter, Script, Status, Truncate
 from gateway.sim.plan import head
 from gateway.sim.steps import End, Fin, Hang, Reset, Send, framed
 from gateway.sim.tempers import Temper
+from gateway.wire import eventstream
 
 DONE = b"data: [DONE]\n\n"
 STEPS = {"reset": Reset(), "fin": Fin(), "clean": End()}
@@ -69,6 +71,21 @@ async def test_half_an_event_that_is_out_already_is_closed_first(provide: Any, g
     before, error = last_error(client.body)
     assert before == make.event("one") + torn + b"\n\n"
     assert error["code"] == "connection_closed"
+
+
+@pytest.mark.parametrize("how", STEPS)
+async def test_half_an_event_that_nothing_can_close_breaks_the_body(provide: Any, gate: Any, make: Any, how: str) -> None:
+    """Bedrock's events have lengths: no word can follow half of one that is out, so the body ends without its last chunk (A1c)."""
+    spoken = eventstream.event("contentBlockDelta", b'{"contentBlockIndex":0,"delta":{"text":"one"}}')
+    torn = eventstream.event("contentBlockDelta", orjson.dumps({"contentBlockIndex": 0, "delta": {"text": "x" * 200_000}}))[:150_000]
+    script = make.chunked(spoken, torn, 0.01, STEPS[how], head=head(200, {"Content-Type": "application/vnd.amazon.eventstream"}))
+    weir = await gate(await provide(script), dialects=["bedrock"])
+    prompt = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),))
+    client = await (await weir.client()).ask(make.call("bedrock", prompt)[1]).finish()
+    assert (client.status, client.body, client.complete) == (200, spoken + torn, False)
+    await client.gone()
+    record = await weir.record()
+    assert (record.outcome, record.error) == ("upstream_truncated", CODES[how])
 
 
 async def test_the_openai_sdk_sees_the_truncation(provide: Any, gate: Any) -> None:

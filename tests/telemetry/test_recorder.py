@@ -201,6 +201,22 @@ async def test_a_workers_death_ends_its_streams(make_config: MakeConfig, make_re
     assert "weir.duration.queue" not in dead.attributes
 
 
+async def test_streams_told_of_before_their_living_worker_says_hello_stay(make_config: MakeConfig, make_record: MakeRecord) -> None:
+    """What waited in the kernel for a new recorder comes before the worker's Hello: only a dead worker's streams die with it."""
+    recorder = Recorder(make_config())
+    for number, pid in ((1, 6), (2, 7), (3, 7)):
+        recorder.receive(Begun(make_record(number, worker=pid, ended_at=None)))
+    recorder.receive(Hello(7))
+    assert set(recorder.live.streams) == {"stream-2", "stream-3"}
+    recorder.receive(Begun(make_record(2, worker=7, ended_at=None)))
+    recorder.receive(Ended(1, make_record(2, worker=7)))
+    recorder.receive(Pulse(7, time.monotonic(), 0, 0.0, 0.0, {}, []))
+    assert not recorder.live.streams  # the worker does not know the third any more either
+    counted = next(family for family in recorder.collect() if family.instrument.name == "weir_streams_total")
+    place = counted.instrument.labels.index("outcome")
+    assert sorted(labels[place] for labels, _ in counted.values) == ["completed", "gateway_error"]
+
+
 async def test_drops_of_a_worker_become_increments(make_config: MakeConfig) -> None:
     """Cumulative counts per process turn into increases, and a new process starts again from nothing."""
     recorder = Recorder(make_config())
