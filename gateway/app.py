@@ -104,21 +104,27 @@ class Worker:
     async def retire(self) -> None:
         """Accept no more connections, and return when those there are have gone: each closes after its next answer, or for being idle.
 
-        Nobody is refused: the socket listened on stays open in the process that takes over.
+        A stream on tape is waited for as long as its client may come back for it. Nobody is refused: the socket listened on stays open
+        in the process that takes over.
         """
         assert self._runner is not None
         self.plane.retiring = True
         for site in self._runner.sites:
             await site.stop()
         quiet: dict[web.RequestHandler, float] = {}
-        while (server := self._runner.server) is not None and server.connections:
+        while (connections := self._connections()) or self.plane.live or len(self.plane.shelf):
             now = self.plane.clock()
-            for connection in server.connections:
+            for connection in connections:
                 if not idle(connection):
                     quiet.pop(connection, None)
                 elif now - quiet.setdefault(connection, now) > IDLE_SECONDS and not unread(connection.transport):
                     connection.force_close()
             await asyncio.sleep(LOOK_EVERY)
+
+    def _connections(self) -> list[web.RequestHandler]:
+        """Return the open connections of clients and of neighbours who pass theirs on."""
+        servers = [runner.server for runner in (self._runner, self._inner) if runner is not None]
+        return [connection for server in servers if server is not None for connection in server.connections]
 
     async def drain(self, seconds: float) -> None:
         """Take no new calls; let streams run on for `seconds`, then end each in its dialect's own words."""
