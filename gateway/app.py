@@ -47,7 +47,7 @@ class Worker:
 
     def __init__(self, config: Config, link: Link, neighbours: Neighbours | None = None) -> None:
         self._link, self._neighbours = link, neighbours
-        self.plane = Plane(config, link.send, number=neighbours.number if neighbours is not None else 0)
+        self.plane = Plane(config, link.send, neighbours=neighbours)
         self._front: Front
         self._runner: web.ServerRunner | None = None
         self._inner: web.ServerRunner | None = None
@@ -65,7 +65,7 @@ class Worker:
     async def start(self, listener: socket.socket) -> None:
         """Serve on `listener` until `close`."""
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)  # every connection it accepts has it too
-        self._front = Front(data_plane(self.plane, self._neighbours), self.plane, DIALECTS["openai"])
+        self._front = Front(data_plane(self.plane), self.plane, DIALECTS["openai"])
         self._runner = web.ServerRunner(self._front, shutdown_timeout=1)
         await self._runner.setup()
         await web.SockSite(self._runner, listener, backlog=BACKLOG).start()
@@ -157,7 +157,7 @@ def idle(connection: web.RequestHandler) -> bool:
     return waiter is not None and not waiter.done()
 
 
-def data_plane(plane: Plane, neighbours: Neighbours | None = None) -> Doors:
+def data_plane(plane: Plane) -> Doors:
     """Return the doors of the data plane: every endpoint of every dialect, its lists of models, the way back, and worker health."""
     doors = Doors(DIALECTS)
     lists: dict[str, list[Dialect]] = {}
@@ -173,7 +173,7 @@ def data_plane(plane: Plane, neighbours: Neighbours | None = None) -> Doors:
         doors.add("GET", path, models(plane, speakers, started))
 
     doors.add("GET", PATH, Realtime(plane), upgrades=True)
-    doors.add("GET", STREAMS, Rejoin(plane, neighbours))
+    doors.add("GET", STREAMS, Rejoin(plane))
 
     async def livez(_: web.BaseRequest, __: Params) -> web.Response:
         return web.Response(body=b'{"status":"alive"}', headers=JSON)

@@ -17,6 +17,7 @@ from gateway.core.prompt import Prompt
 from gateway.core.record import State, StreamRecord
 from gateway.dialects.base import Dialect
 from gateway.proxy.headers import answer_headers
+from gateway.proxy.neighbours import Neighbours
 from gateway.proxy.reply import STREAM_HEADERS, Reply
 from gateway.proxy.setup import Setup
 from gateway.proxy.shelf import Shelf
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 class Plane:
     """One worker's data plane: the setup that new calls begin with, the watch, and the way to tell the recorder.
 
-    `tell` never waits and never raises. `clock` is monotonic seconds, `dice` uniform in [0, 1), `number` this worker's among those that
-    share its port.
+    `tell` never waits and never raises. `clock` is monotonic seconds, `dice` uniform in [0, 1), `neighbours` the workers that
+    share its port, among whom it is `number`.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Plane:
         tell: Callable[[FromWorker], None],
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
-        number: int = 0,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.tell, self.clock, self.dice = tell, clock, dice
         self.setup = Setup(config, clock)
@@ -52,7 +53,8 @@ class Plane:
         self.live: dict[str, Live] = {}
         self.arriving: set[Live] = set()
         self.shelf: Shelf[Taped] = Shelf()
-        self.pid, self.number = os.getpid(), number
+        self.neighbours, self.number = neighbours, neighbours.number if neighbours is not None else 0
+        self.pid = os.getpid()
         self.stopping = self.retiring = False
         self._empty: asyncio.Future[None] | None = None
 

@@ -69,8 +69,8 @@ class Rejoin:
     A stream of another worker is that one's to play: the answer is passed on as it comes.
     """
 
-    def __init__(self, plane: Plane, neighbours: Neighbours | None = None) -> None:
-        self._plane, self._neighbours = plane, neighbours
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
 
     async def __call__(self, request: web.BaseRequest, params: Params) -> web.StreamResponse:
         asked, reply = params.get("id", ""), Reply(request)
@@ -79,7 +79,7 @@ class Rejoin:
                 raise Rejected("a stream can only be listened to", code="method_not_allowed", status=405)
             if not STREAM_ID.fullmatch(asked):
                 raise unknown()
-            owner, neighbours = int(asked[28:], 16), self._neighbours
+            owner, neighbours = int(asked[28:], 16), self._plane.neighbours
             if neighbours is not None and owner != neighbours.number and owner < len(neighbours):
                 await pass_on(request, reply, neighbours, owner)
             else:
