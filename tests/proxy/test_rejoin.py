@@ -104,6 +104,25 @@ async def test_a_translated_stream(provide: Any, gate: Any, make: Any, client: s
     assert ((await weir.record()).outcome, rest.headers["content-type"]) == (FINE, first.headers["content-type"])
 
 
+@pytest.mark.parametrize("other", ["openai", "anthropic"])
+async def test_a_stream_that_is_resumed_elsewhere_with_nobody_there(provide: Any, gate: Any, make: Any, until: Any, other: str) -> None:
+    """Its upstream dies after its client has gone, another goes on, and who comes back hears one answer."""
+    dying, second = await provide(Stall(after=3, length=60), temper=PACED), await provide(temper=PACED)
+    patience = {"mid_stream": "resume", "stall": {"liveness": 0.4, "threshold": 0.2}}
+    weir = await gate(dying, second, dialects=["openai", other], client={"on_disconnect": "drain"}, **patience)
+    call, request = make.call("openai", HELLO)
+    first = await (await weir.client()).ask(request).saw(b"id: 3\n")
+    first.reset()
+    body, last = had(call, first.body)
+    await until(lambda: second.total)
+    rest = await (await back(weir, first.headers["x-weir-stream-id"], last)).finish()
+    again = await (await back(weir, first.headers["x-weir-stream-id"])).finish()
+    assert body + rest.body == again.body
+    assert had(call, again.body)[0].endswith(DONE % again.body.count(b"\nid: "))
+    record = await weir.record()
+    assert (record.outcome, [attempt.why for attempt in record.attempts], record.reconnects >= 1) == (FINE, ["first", "resume"], True)
+
+
 PHASES = {
     "before the first token": SlowFirstToken(delay=0.4),
     "before the first token, held": SlowFirstToken(delay=0.4),
