@@ -7,12 +7,14 @@ Owner = Literal["queue", "connect", "upstream_wait", "gateway", "client_blocked"
 OWNERS: tuple[Owner, ...] = ("queue", "connect", "upstream_wait", "gateway", "client_blocked", "guard_held")
 Blame = Literal["upstream", "client", "gateway"]
 
+AWAITED: frozenset[Owner] = frozenset({"connect", "upstream_wait"})
+
 
 class Ledger:
     """Cuts a stream's life into spans with one owner each.
 
     A turn of owner costs one addition. `late` is the worker's running total of loop lateness in seconds: what it grew by
-    during a span that the upstream owned is the gateway's, because the bytes may have lain in the kernel while we were busy.
+    while we waited for an upstream is the gateway's, because the bytes may have lain in the kernel while we were busy.
     """
 
     __slots__ = ("_late", "owner", "seconds", "since")
@@ -26,7 +28,7 @@ class Ledger:
     def turn(self, owner: Owner, now: float, late: float = 0.0) -> None:
         """Close the current owner's span at `now` and open one for `owner`."""
         elapsed = max(0.0, now - self.since)
-        ours = min(elapsed, max(0.0, late - self._late)) if self.owner == "upstream_wait" else 0.0
+        ours = min(elapsed, max(0.0, late - self._late)) if self.owner in AWAITED else 0.0
         self.seconds[self.owner] += elapsed - ours
         self.seconds["gateway"] += ours
         self.owner, self.since, self._late = owner, max(now, self.since), late

@@ -130,6 +130,10 @@ class Dialect(Protocol):
     def refuses_usage(self, status: int, body: bytes) -> bool:
         """Tell whether an upstream's error answer is about our asking for usage."""
 
+    @property
+    def marks_end(self) -> bool:
+        """Tell whether a stream has an end marker of its own after the reason for which it ends."""
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:
         """Tell whether a stream that has ended had come to its proper end."""
 

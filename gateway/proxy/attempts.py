@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 
 from gateway.config import Target
 from gateway.core.errors import GatewayError, NoTarget, RedirectRefused, Rejected, SlowFirstToken, UpstreamStalled
@@ -119,18 +120,19 @@ class Race:
 
     def _due(self) -> float | None:
         """When the race must be looked at again though nobody has settled."""
-        if not self._live.call.stream:
-            return None  # a whole answer may take as long as it takes; only its client can end it
         times = [trial.lifeline(self._route.stall) for trial in self._racing]
         if self._may_leave_slow():
             times.append(self._racing[-1].deadline)
         if (keepalive := self._live.keepalive_due()) is not None:
             times.append(keepalive)
-        return min(times, default=None)
+        due = min(times, default=inf)
+        return due if due < inf else None
 
     def _may_leave_slow(self) -> bool:
         """Is there a target to turn to when the newest trial is slow? The last attempt always gets grace."""
-        return self._more_targets() and self._route.first_token.on_slow != "wait" and not self._racing[-1].overdue
+        return (
+            self._live.call.stream and self._more_targets() and self._route.first_token.on_slow != "wait" and not self._racing[-1].overdue
+        )
 
     def _more_targets(self) -> bool:
         return bool(self._order) and self._launched < self._route.retry.attempts

@@ -1,7 +1,9 @@
 """What may cross the gateway: two allow-lists of header names, and the W3C trace context."""
 
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 from msgspec import Struct
@@ -107,12 +109,21 @@ def tags(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Read `retry-after` in seconds, at most a day; the HTTP-date form is left to whoever reads the header itself."""
+    """Read `retry-after`, a number of seconds or a date (RFC 9110, 10.2.3), as seconds from now, at most a day."""
+    said = headers.get("retry-after", "")
     try:
-        seconds = float(headers.get("retry-after", ""))
+        seconds = float(said)
     except ValueError:
-        return None
+        seconds = _seconds_until(said)
     return min(seconds, 86_400.0) if seconds >= 0 else None
+
+
+def _seconds_until(date: str) -> float:
+    """Return the seconds until an HTTP date, -1 for what is none or has passed."""
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()  # noqa: TID251  a date is the calendar's
+    except (ValueError, OverflowError):
+        return -1.0
 
 
 def answer_headers(record: StreamRecord) -> dict[str, str]:

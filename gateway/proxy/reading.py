@@ -13,6 +13,8 @@ from gateway.stream.cadence import CadenceMeter
 from gateway.stream.delivered import Holdback, Telling
 from gateway.stream.observer import DocumentObserver, Observer
 
+DOCUMENTS = ("application/json", "application/problem+json", "text/json")
+"""What an answer is stated to be that is no stream although one was asked for. A hop that states nothing, or nonsense, is not believed."""
 Look = Callable[[bytes, float], None]
 Edit = Callable[[bytes], bytes]
 
@@ -81,7 +83,8 @@ class Reading:
             self._live.record.parser_errors["unparsed_encoding"] = 1
         self.readable, self.seen = identity, identity and head.status < 400
         media_type = head.headers.get("content-type", "").lower()
-        if self.is_stream and not (self.seen and media_type.startswith(self._framing.media_type)):
+        is_document = media_type.startswith(DOCUMENTS) and not media_type.startswith(self._framing.media_type)
+        if self.is_stream and (is_document or not self.seen):
             self.is_stream = self.edits = False
             self.observer, self.cut, self.ending = DocumentObserver(self._errand.dialect, self._errand.call), _whole, b""
 
@@ -160,7 +163,7 @@ class Reading:
             return tail if not self.seen or proper else b""
         if not self.is_stream:
             return b""  # it was said as a whole
-        said = self.translation.feed(tail + self.ending) if tail else b""
+        said = self.translation.feed(tail + self.ending) if tail and proper else b""
         return said + self.translation.end() if proper else said
 
     def let_go(self) -> None:

@@ -9,6 +9,8 @@ from gateway.proxy.reply import HIGH_WATER
 from gateway.proxy.trial import Trial
 from gateway.proxy.upstream import Connection, Head
 
+LINGER = 2.0
+"""Seconds that an upstream may keep a stream open after the end marker or an error: nothing of the answer is still to come."""
 FEW = 4096
 """Bytes at the end of an answer that may wait for the turn of the loop in which it is ended, or for a clogged client to catch up."""
 
@@ -201,13 +203,14 @@ class Relay:
             now = self._resumed_at = self._live.plane.clock()
             self._live.pauses.end(now)
             self._live.own("upstream_wait", now)
+            self.reading.meter.excuse(now)
             self._clogged = None
         if self._connection is not None and not self.ended:
             self._connection.resume()
 
     def tick(self, now: float) -> None:
         """Look at the stream from outside: first token heard, stall begun, client or upstream dead, keepalive due."""
-        stall, observer = self._live.route.stall, self.reading.observer
+        observer = self.reading.observer
         if not self._told and observer.first_token_at is not None:
             self.tell_first_token()
             self._live.move("streaming", self._trial.attempt.upstream, observer.first_token_at)
@@ -216,16 +219,27 @@ class Relay:
             self._live.move("streaming", self._trial.attempt.upstream, heard or now)
         if self._clogged is not None:
             self._watch_client(now)
+        elif (dead := self._dead(now)) is not None:
+            self.kill(dead)
         elif self.reading.is_stream:
             if self.reading.meter.overdue(now):
                 self._tell_stall(now)
-            token_at = observer.last_token_at or self._trial.attempt.sent_at or self.heard_at
-            if now - max(self.heard_at, self._resumed_at) > stall.liveness:
-                self.kill(UpstreamStalled("the upstream fell silent"))
-            elif self.reading.seen and now - max(token_at, self._resumed_at) > stall.progress:
-                self.kill(UpstreamStalled("the upstream sends no more tokens", code="no_progress"))
-            else:
-                self._keep_alive(now)
+            self._keep_alive(now)
+
+    def _dead(self, now: float) -> UpstreamStalled | None:
+        """Say why the upstream is given up, None while it lives. Time in which we did not read is not held against it."""
+        stall, observer = self._live.route.stall, self.reading.observer
+        heard_at = max(self.heard_at, self._resumed_at)
+        if now - heard_at > stall.liveness:
+            return UpstreamStalled("the upstream fell silent")
+        if not self.reading.is_stream or not self.reading.seen:
+            return None
+        if now - heard_at > LINGER and (observer.terminated or observer.failure is not None):
+            return UpstreamStalled("the upstream said its last word and stayed")
+        token_at = observer.last_token_at or self._trial.attempt.sent_at or self.heard_at
+        if now - max(token_at, self._resumed_at) > stall.progress:
+            return UpstreamStalled("the upstream sends no more tokens", code="no_progress")
+        return None
 
     def silence(self, now: float) -> float:
         """Return for how long no token has come, in seconds; 0 while it is the client that keeps us from reading."""

@@ -60,7 +60,7 @@ class Translation:
                 continue  # nothing that its dialect knows; the observer counts it
             except msgspec.DecodeError:
                 if not self._ended:
-                    self._give_up("an event of this answer cannot be read", "json")
+                    self._end_as(UpstreamError("an event of this answer cannot be read", code="unreadable_event"))
                     return
                 continue
             if events:
@@ -89,9 +89,12 @@ class Translation:
 
     def _give_up(self, why: str, cause: str) -> None:
         log.error("stream %s: %s (%s)", self._live.record.stream_id, why, cause)
-        self.broken = GatewayError(why, code="untranslatable_answer")
+        self._end_as(GatewayError(why, code="untranslatable_answer"))
+
+    def _end_as(self, error: GatewayError) -> None:
+        self.broken = error
         if self._live.stop is not None:
-            self._live.stop(self.broken)
+            self._live.stop(error)
 
     def end(self) -> bytes:
         """Return what a stream that has come to its proper end still lacks."""

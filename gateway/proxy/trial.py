@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Literal
 
 from gateway.config import Stall, Target
@@ -237,9 +238,14 @@ class Trial:
             self._judge(self.live.plane.clock())
 
     def lifeline(self, stall: Stall) -> float:
-        """When this trial will be given up for dead: no byte for `liveness`, or no token for `progress`; in our own queue it cannot die."""
+        """When this trial will be given up for dead: no byte for `liveness`, or no token for `progress`; in our own queue it cannot die.
+
+        An answer in one piece may take as long as it takes to begin; only its client can end it before.
+        """
         if self.phase == "queue":
             return self.live.plane.clock() + stall.liveness
+        if not self.live.call.stream:
+            return self._heard_at + stall.liveness if self._held_bytes else inf
         started = self.attempt.sent_at or self.attempt.dialed_at
         return min(self._heard_at + stall.liveness, started + stall.progress)
 

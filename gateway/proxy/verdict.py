@@ -19,19 +19,14 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
 
     Called while the stream is being left for whatever reason, a client that went away included.
     """
-    record, observer, failure = live.record, relay.reading.observer, None
-    if (broken := relay.reading.broken) is not None:
-        failure = broken
-    elif relay.killed is not None and (relay.cut_off or not observer.terminated):
-        failure = relay.killed
-    elif (reported := observer.failure) is not None:
-        failure = ErrorEvent("reported in the stream", code=reported.code)
-    elif not relay.ended and not observer.complete:
+    record, observer, broken = live.record, relay.reading.observer, relay.reading.broken
+    failure = broken or _cause(relay)
+    if failure is None and not relay.ended and not observer.complete:
         return None  # the client has left first: `client_left` says so
-    elif trial.failure is not None:
+    if failure is None and trial.failure is not None:
         record.outcome, record.error = "upstream_error", trial.failure.code
         return None  # the upstream's own error answer has been passed on, word for word
-    elif not relay.whole:
+    if failure is None and not relay.whole:
         failure = StreamTruncated(f"the stream from upstream {record.upstream} ended before its end", code=relay.why or "stream_truncated")
     if failure is None:
         record.outcome = "completed"
@@ -43,6 +38,17 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
         if blames_upstream(failure.status):
             trial.ticket.failed(live.plane.clock(), failure.code)
     return None if observer.failure is not None and broken is None else failure
+
+
+def _cause(relay: Relay) -> GatewayError | None:
+    """Return what ended a stream other than its upstream's last byte. An answer that is complete, or has failed by itself, is not ended
+    by the silence after it."""
+    observer = relay.reading.observer
+    if relay.cut_off:
+        return relay.killed
+    if observer.failure is not None:
+        return ErrorEvent("reported in the stream", code=observer.failure.code)
+    return None if observer.complete else relay.killed
 
 
 def client_left(record: StreamRecord) -> None:
@@ -62,7 +68,7 @@ def note(live: Live, trial: Trial, relay: Relay) -> None:
     record.first_answer_at, record.last_token_at = observer.first_answer_at, observer.last_token_at
     record.response_id, record.served_model, record.usage = observer.response_id, observer.model, observer.usage
     record.finish = list(observer.finish)
-    record.missing_done = record.streamed and bool(observer.finish) and not observer.terminated
+    record.missing_done = record.streamed and bool(observer.finish) and not observer.terminated and trial.errand.dialect.marks_end
     record.bytes = relay.bytes
     record.cadence = relay.reading.meter.report()
     for reason, count in observer.errors.items():

@@ -35,6 +35,8 @@ class CadenceMeter:
         "_chunks",
         "_closed",
         "_counts",
+        "_excused",
+        "_excused_at",
         "_first_at",
         "_longest",
         "_notable",
@@ -58,6 +60,8 @@ class CadenceMeter:
         self._first_at = 0.0
         self.last_at: float | None = None
         self._announced: float | None = None
+        self._excused = 0.0
+        self._excused_at: tuple[float, float] | None = None
         self._closed: float | None = None
         self._burst = False
         self._stalls: list[Stall] = []
@@ -83,6 +87,24 @@ class CadenceMeter:
     def chunks(self) -> int:
         """How many token-bearing events have come."""
         return self._chunks
+
+    @property
+    def last_token_at(self) -> float | None:
+        """When the last token came, whatever was excused since."""
+        excused = self._excused_at
+        return excused[0] if excused is not None and excused[1] == self.last_at else self.last_at
+
+    def excuse(self, now: float) -> None:
+        """Say that nothing was read until now because the client took nothing: no gap of the upstream's, though perhaps a stall.
+
+        The next gap runs from here.
+        """
+        last = self.last_at
+        if last is None or self._closed is not None:
+            return
+        self._note(last, now - last, 0)
+        self._excused += now - last
+        self._excused_at, self.last_at = (self.last_token_at or last, now), now
 
     def overdue(self, now: float) -> bool:
         """Tell, once per silence, that the stream has been silent for longer than the threshold."""
@@ -127,7 +149,7 @@ class CadenceMeter:
             gaps = arrivals - 1
             bins = self._bins()
             cadence.gaps = [(high, count) for _, high, count in bins]
-            cadence.gap_sum = self.last_at - self._first_at
+            cadence.gap_sum = self.last_at - self._first_at - self._excused
             cadence.gap_p50, cadence.gap_p95 = self._quantile(bins, 0.50 * gaps), self._quantile(bins, 0.95 * gaps)
             cadence.gap_max = self._longest
         return cadence

@@ -128,7 +128,7 @@ class Observer(Observation):
     @property
     def last_token_at(self) -> float | None:
         """When the last token came."""
-        return self._meter.last_at
+        return self._meter.last_token_at
 
     def feed(self, data: bytes, now: float) -> None:
         """Take one read, stamped when it was read. What came after the end marker is not the stream's and is ignored."""

@@ -32,7 +32,6 @@ async def test_an_end_and_then_silence(provide: Any, gate: Any) -> None:
     await in_every_dialect(story)
 
 
-@pytest.mark.xfail(strict=True, reason="an error is put after a finish reason that is followed by silence")
 async def test_a_reason_and_then_silence(provide: Any, gate: Any) -> None:
     """A finish reason after which nothing comes is what it is at the end of the body: complete where no end marker is needed (A1f B5)."""
 
@@ -50,7 +49,6 @@ async def test_a_reason_and_then_silence(provide: Any, gate: Any) -> None:
     await in_every_dialect(story)
 
 
-@pytest.mark.xfail(strict=True, reason="the silence after a reported error is taken for the failure")
 async def test_an_error_and_then_silence(provide: Any, gate: Any) -> None:
     """An upstream that reports an error and keeps the body open has failed with that error: the client hears of one, not two (A2a B5)."""
 
@@ -66,7 +64,6 @@ async def test_an_error_and_then_silence(provide: Any, gate: Any) -> None:
     await in_every_dialect(story)
 
 
-@pytest.mark.xfail(strict=True, reason="a stream that has failed and is open yet is said to have been shut down")
 async def test_an_error_and_then_a_shutdown(provide: Any, gate: Any) -> None:
     """A drain that finds a stream which has failed already does not say that it was us (A2a B9)."""
 
@@ -128,7 +125,6 @@ async def test_our_keepalives_keep_no_upstream_alive(provide: Any, gate: Any) ->
     await in_every_dialect(story)
 
 
-@pytest.mark.xfail(strict=True, reason="no timer runs once a document has begun")
 async def test_half_a_document_and_then_silence(provide: Any, gate: Any) -> None:
     """A document that stops in the middle is given up as a stream is: it ends visibly short, and holds nothing for ever (B5 A1e)."""
 

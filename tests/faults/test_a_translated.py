@@ -39,11 +39,8 @@ async def test_a_good_answer(provide: Any, gate: Any, dialect: str) -> None:
         assert (record.outcome, record.cadence.chunks, record.usage.input) == ("completed", 2, 5)
 
 
-TORN = pytest.mark.xfail(strict=True, reason="half an event before a clean end is taken for one that cannot be translated")
-
-
 @DIALECTS
-@pytest.mark.parametrize("how", [pytest.param(how, marks=TORN if how == "clean" else ()) for how in ENDINGS])
+@pytest.mark.parametrize("how", ENDINGS)
 async def test_half_an_event_and_no_more(provide: Any, gate: Any, caplog: Any, dialect: str, how: str) -> None:
     """Half an event and no end: what was said before it, then one error in the client's dialect, and no word in the log (A1c)."""
     tongue = TONGUES[dialect]

@@ -146,7 +146,6 @@ async def test_a_pause_that_was_asked_for(provide: Any, gate: Any, dialect: str)
     assert first.total == 1
 
 
-@pytest.mark.xfail(strict=True, reason="a Retry-After that is a date is not read")
 @DIALECTS
 async def test_a_pause_that_is_a_date(provide: Any, gate: Any, dialect: str) -> None:
     """Retry-After may be a date (RFC 9110, section 10.2.3): the target is left alone until then (B10)."""

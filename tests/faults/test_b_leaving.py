@@ -179,6 +179,6 @@ async def test_nothing_is_left_of_streams_however_they_end(provide: Any, gate: A
         await fetch(weir, tongue)
     await until(lambda: [state.in_flight for state in weir.targets()] == [1], "what ended is counted no more", 2.0)
     await weir.worker.drain(0.05)
-    await stays.gone()
+    await stays.finish()
     await until(lambda: weir.in_flight() == 0, "nothing is left", 2.0)
     assert len(weir.book.records) == 1 + len(left) + len(ended)

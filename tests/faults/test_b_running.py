@@ -141,7 +141,7 @@ async def test_a_running_stream_at_shutdown(provide: Any, gate: Any, until: Any,
     await late.ask(tongue.request()).finish()
     assert (late.status, late.headers["connection"]) == (503, "close")
     await draining
-    await running.gone()
+    await running.finish()
     before, told = tongue.last_error(running.body)
     assert (before, running.complete) == (tongue.spoken("one"), True)
     assert tongue.same_code(told, "server_shutdown")

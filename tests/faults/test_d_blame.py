@@ -175,7 +175,6 @@ async def test_a_loop_that_does_not_run_before_the_first_token(provide: Any, gat
     await in_every_dialect(story)
 
 
-@pytest.mark.xfail(strict=True, reason="lateness is taken out of the wait for an upstream only, not out of connecting to it")
 async def test_a_loop_that_does_not_run_while_connecting(provide: Any, gate: Any) -> None:
     """A connection that was there at once, and that our blocked loop took late, did not take its upstream that long (D8)."""
     tongue = TONGUES["openai"]

@@ -132,7 +132,7 @@ async def test_a_thousand_answers_leave_nothing(provide: Any, gate: Any) -> None
         for _ in range(1000 // len(TONGUES) + 1):
             assert tongue.ended((await client.ask(tongue.request()).finish()).body)
         assert (weir.in_flight(), provider.connections, len(weir.plane.pools["a"]._all)) == (0, 1, 1)
-        assert len(weir.plane._routes) == 1
+        assert len(weir.plane.setup._routes) == 1
 
     await in_every_dialect(story)
 

@@ -15,7 +15,7 @@ from gateway.core.messages import Ended
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
 from gateway.proxy.headers import _is_forwarded, _is_returned, _tag, of_this_hop
-from gateway.proxy.plane import REMEMBERED_MODELS
+from gateway.proxy.setup import REMEMBERED_MODELS
 from gateway.routing.health import MOST_KEYS
 from gateway.telemetry.recorder import Recorder
 
@@ -83,7 +83,7 @@ async def test_ten_thousand_names_are_one_more_series(provide: Any, gate: Any, m
     assert {name: more for name, more in grown.items() if more > 1} == {}
     [streams] = [family for family in told.collect() if family.instrument.name == "weir_streams_total"]
     assert sum(count for _, count in streams.values) == 4003
-    assert len(weir.plane._routes) <= REMEMBERED_MODELS
+    assert len(weir.plane.setup._routes) <= REMEMBERED_MODELS
     assert len(weir.targets()) <= MOST_KEYS
     assert weir.plane.live == {}
     assert weir.plane.watch.watched == set()

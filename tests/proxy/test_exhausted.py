@@ -11,7 +11,7 @@ from gateway.sim.steps import End, Reset, Send, framed
 HEAD = Send(head(200, {"Content-Type": "text/event-stream"}))
 ERROR = Send(b'data: {"error":{"code":"overloaded","message":"secret"}}\n\n', "body")
 LAST = {
-    "error event": (Script((HEAD, *framed((ERROR, End())))), 502, "overloaded"),
+    "error event": (Script((HEAD, *framed((ERROR, End())))), 503, "overloaded"),
     "reset": (Script((HEAD, Reset())), 502, "connection_reset"),
     "closed": (Refuse(), 502, "connection_closed"),
     "silent": (Silent(), 504, "upstream_silent"),

@@ -243,7 +243,7 @@ async def test_an_error_is_told_to_who_comes_back(provide: Any, gate: Any, until
     rest = await (await back(weir, record.stream_id, 2)).finish()
     assert (record.outcome, rest.status, rest.complete) == ("upstream_stalled", 200, True)
     assert b"upstream_silent" in rest.body
-    await rest.gone()
+    await rest.finish()
 
 
 @pytest.mark.parametrize("fault", [Status(code=429), ErrorEvent(after=0)], ids=["status", "event"])

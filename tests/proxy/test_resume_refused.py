@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.sim.faults import ErrorEvent, ResetAfter, Stall, Status, Truncate
+from gateway.sim.steps import Fin
 from gateway.sim.tempers import INSTANT
 from tests.rig.broken import delta, dying, healthy, text_of
 
@@ -58,15 +59,15 @@ OBSTACLES = {
 async def test_nobody_goes_on_with_anything_but_text(provide: Any, gate: Any, make: Any, obstacle: str) -> None:
     """The error as ever, word for word what came before it, and no second target is asked."""
     frames = OBSTACLES[obstacle](make)
-    first, second = await provide(dying(*frames)), await provide(temper=SPEECH)
+    first, second = await provide(dying(*frames, last=Fin())), await provide(temper=SPEECH)
     weir = await gate(first, second, **RESUME, first_token={"on_slow": "wait"}, retry={"on": []})
     client = await weir.fetch()
     record = await weir.record()
     assert second.total == 0
     if obstacle != "nothing said":
         assert client.body.startswith(make.event() + b"".join(frames))
-        assert client.body.endswith(b'"code":"connection_reset"}}\n\n')
-    assert (record.outcome, record.error, record.seams) == ("upstream_truncated", "connection_reset", [])
+        assert client.body.endswith(b'"code":"connection_closed"}}\n\n')
+    assert (record.outcome, record.error, record.seams) == ("upstream_truncated", "connection_closed", [])
 
 
 async def test_an_answer_that_had_said_why_it_ended_is_complete(provide: Any, gate: Any, make: Any) -> None:

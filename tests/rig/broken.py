@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from gateway.sim.faults import Script
-from gateway.sim.steps import Reset
+from gateway.sim.steps import Reset, Step
 from tests.rig.makers import Makers
 
 
@@ -15,9 +15,9 @@ def text_of(body: bytes) -> str:
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk.get("choices", ()))
 
 
-def dying(*pieces: bytes | float) -> Script:
-    """An OpenAI stream of these frames that breaks off."""
-    return Makers.chunked(Makers.event(), *pieces, Reset())
+def dying(*pieces: bytes | float, last: Step | None = None) -> Script:
+    """An OpenAI stream of these frames that breaks off: by a reset, which may overtake what is still on its way, or as `last` says."""
+    return Makers.chunked(Makers.event(), *pieces, last or Reset())
 
 
 def healthy(text: str) -> Script:

@@ -93,6 +93,10 @@ class Anthropic:
     def refuses_usage(self, status: int, body: bytes) -> bool:  # noqa: ARG002
         return False
 
+    @property
+    def marks_end(self) -> bool:
+        return True
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:  # noqa: ARG002 - usage and stop reason may come before a cut
         return terminated
 

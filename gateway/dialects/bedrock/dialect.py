@@ -118,6 +118,10 @@ class Bedrock:
     def refuses_usage(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - it is never asked for
         return False
 
+    @property
+    def marks_end(self) -> bool:
+        return True
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:
         return terminated or bool(finish)  # metadata after messageStop belongs to the account, not to the answer
 

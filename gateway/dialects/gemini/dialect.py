@@ -101,6 +101,10 @@ class Gemini:
     def refuses_usage(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - it is never asked for
         return False
 
+    @property
+    def marks_end(self) -> bool:
+        return False
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:  # noqa: ARG002 - an array that closes early has not finished
         return bool(finish)
 

@@ -93,6 +93,10 @@ class Ollama:
     def refuses_usage(self, status: int, body: bytes) -> bool:  # noqa: ARG002 - we never ask for it
         return False
 
+    @property
+    def marks_end(self) -> bool:
+        return True
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:  # noqa: ARG002 - a reason comes with `done` only
         return terminated
 

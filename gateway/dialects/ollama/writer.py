@@ -15,16 +15,20 @@ from gateway.dialects.base import Stamp
 from gateway.dialects.ollama import words
 from gateway.wire.framing import Frame
 
+MAX_ARGUMENTS = 4 << 20
+"""Characters of tool arguments that are held: Ollama says a tool call in one piece, so its pieces must wait for the last."""
+
 
 class LineWriter:
     """Says one streamed answer. It holds tool calls until they are whole, for here they come in one piece; of text it keeps nothing."""
 
-    __slots__ = ("_calls", "_ended", "_finished", "_followed", "_head", "_order", "_stamp", "_usage")
+    __slots__ = ("_calls", "_ended", "_finished", "_followed", "_head", "_held", "_order", "_stamp", "_usage")
 
     def __init__(self, call: Call, stamp: Stamp) -> None:
         self._stamp = stamp
         self._head = _head(call.model, stamp)
         self._calls: dict[int, tuple[ToolCall, list[str]]] = {}
+        self._held = 0
         self._order = 0
         self._finished: Finished | None = None
         self._usage: Usage | None = None
@@ -43,7 +47,7 @@ class LineWriter:
             case Delta(kind="reasoning"):
                 return self._line(b'"content":"","thinking":' + words.encode(event.text))
             case Delta(kind="arguments"):
-                self._calls.setdefault(event.index, (ToolCall(None, ""), []))[1].append(event.text)
+                self._argue(event)
             case ToolOpened():
                 call = self._calls.setdefault(event.index, (ToolCall(None, ""), []))[0]
                 call.id, call.name = event.id or call.id, event.name or call.name
@@ -84,6 +88,12 @@ class LineWriter:
 
     def _line(self, said: bytes) -> bytes:
         return self._head + b'"message":{"role":"assistant",' + said + b'},"done":false}\n'
+
+    def _argue(self, event: Delta) -> None:
+        self._held += len(event.text)
+        if self._held > MAX_ARGUMENTS:
+            raise OverflowError("more tool arguments than can be held")
+        self._calls.setdefault(event.index, (ToolCall(None, ""), []))[1].append(event.text)
 
     def _tools(self) -> bytes:
         whole = [ToolCall(call.id, call.name, "".join(pieces)) for call, pieces in self._calls.values()]

@@ -100,6 +100,10 @@ class OpenAI:
     def refuses_usage(self, status: int, body: bytes) -> bool:
         return status in {400, 422} and (b"stream_options" in body or b"include_usage" in body)
 
+    @property
+    def marks_end(self) -> bool:
+        return True
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:
         return terminated or bool(finish)  # several servers omit [DONE]
 

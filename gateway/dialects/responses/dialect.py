@@ -95,6 +95,10 @@ class OpenAIResponses:
     def refuses_usage(self, status: int, body: bytes) -> bool:  # noqa: ARG002
         return False
 
+    @property
+    def marks_end(self) -> bool:
+        return True
+
     def complete(self, terminated: bool, finish: Sequence[str]) -> bool:  # noqa: ARG002 - what finishes an answer also ends its stream
         return terminated
 

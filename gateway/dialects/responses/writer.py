@@ -1,7 +1,7 @@
 """Says an answer as the events of a response: each item is opened, filled and closed, and the last event repeats the whole.
 
 Unlike other dialects this one ends with everything again: the `done` events and the final response carry the whole text, so the
-writer keeps it. What bounds it is the answer itself.
+writer keeps it, up to `MAX_KEPT`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,9 @@ from gateway.dialects.base import Stamp
 from gateway.dialects.lenient import clipped, count, encodable, encode, mapping, text, untyped
 from gateway.dialects.responses.items import ENDINGS, Envelope, FunctionCall, Item, Part, Quoted, Spoken
 from gateway.wire.framing import Frame
+
+MAX_KEPT = 8 << 20
+"""Characters of an answer that are kept, as many as bytes of an answer in one piece; a longer one ends in an error."""
 
 
 class _Form(Struct, frozen=True):
@@ -48,6 +51,7 @@ class EventWriter:
         "_finished",
         "_frames",
         "_items",
+        "_kept",
         "_number",
         "_speaking",
         "_usage",
@@ -56,7 +60,7 @@ class EventWriter:
     def __init__(self, call: Call, stamp: Stamp) -> None:
         self._envelope = Envelope(call, stamp)
         self._frames: list[bytes] = []
-        self._number = 0
+        self._number = self._kept = 0
         self._begun = self._ended = False
         self._items: list[Item] = []
         self._speaking: Spoken | None = None
@@ -172,9 +176,15 @@ class EventWriter:
             item = self._open_text(thinks=kind == "reasoning")
         if not item.parts or item.parts[-1].kind != kind:
             self._open_part(item, kind)
-        item.parts[-1].pieces.append(text)
+        self._keep(item.parts[-1].pieces, text)
         form = _FORMS[kind]
         self._emit(f"{form.said}.delta", {**item.place, "delta": text, **form.more})
+
+    def _keep(self, pieces: list[str], text: str) -> None:
+        self._kept += len(text)
+        if self._kept > MAX_KEPT:
+            raise OverflowError("more than can be kept to be said again")
+        pieces.append(text)
 
     def _open_text(self, thinks: bool) -> Spoken:
         self._begin()
@@ -225,7 +235,7 @@ class EventWriter:
         self._argue_in(call, event.text)
 
     def _argue_in(self, call: FunctionCall, text: str) -> None:
-        call.pieces.append(text)
+        self._keep(call.pieces, text)
         self._emit("response.function_call_arguments.delta", {**call.place, "delta": text})
 
     def _close_call(self, call: FunctionCall, status: str) -> None:
