@@ -22,7 +22,7 @@ def test_slow_streams_do_not_fall_off_the_end():
 
 
 def test_thresholds_join_the_bounds_once():
-    """A configured threshold becomes a bound, one that is a bound already changes nothing, and zero is none."""
+    """A configured threshold becomes a bound, one that is a bound already changes nothing, and zero is none (D9)."""
     assert with_thresholds((1.0, 3.0), [2.0, 3.0, 0.0, -1.0]) == (1.0, 2.0, 3.0)
 
 

@@ -249,7 +249,7 @@ def usage_of(events: list) -> Usage | None:
 
 @pytest.mark.parametrize(("dialect", "path", "stream", "usage"), ROWS)
 def test_what_a_stream_cost(dialect, path, stream, usage):
-    """The counts of a whole stream, and the same however it is cut."""
+    """The counts of a whole stream, and the same however it is cut (D4)."""
     events = answered(dialect, path, stream)
     assert usage_of(events) == usage
     assert any(isinstance(event, Delta | Finished | Usage) for event in events)  # it was read, not passed over

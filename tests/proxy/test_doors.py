@@ -33,7 +33,7 @@ def body_for(dialect: str, path: str) -> bytes:
 
 @pytest.mark.parametrize("door", DOORS)
 async def test_every_door_leads_to_an_upstream(provide: Any, gate: Any, make: Any, door: tuple[str, str, str]) -> None:
-    """A call at each is answered by an upstream of its own dialect, and recorded as that dialect's."""
+    """A call at each is answered by an upstream of its own dialect, and recorded as that dialect's (G6)."""
     dialect, method, path = door
     assert method == "POST"
     weir = await gate(await provide(), dialects=[dialect])

@@ -18,7 +18,7 @@ TOLERANCE, TRIES = 0.005, 12
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_the_same_script_gives_the_same_account(provide: Any, gate: Any, make: Any, dialect: str) -> None:
-    """The first token when the script has it, within 5 ms; as many tokens, as many gaps, the same text, usage, a proper end."""
+    """The first token when the script has it, within 5 ms; as many tokens, as many gaps, the same text, usage, a proper end (D1b)."""
     weir = await gate(await provide(temper=SCRIPTED), dialects=[dialect])
     off = []
     for number in range(1, TRIES + 1):

@@ -106,7 +106,7 @@ def test_best_of_many_gets_at_most_twice_its_fair_share():
 
 
 def test_equal_scores_go_to_fewer_calls_in_flight_and_then_to_chance():
-    """Scores within 20 % are a tie: open calls decide, and without any the two share evenly."""
+    """Scores within 20 % are a tie: open calls decide, and without any the two share evenly (C2d)."""
     routed, health = route("a", "b"), Health()
     measured(health, routed, a=0.20, b=0.23)
     assert 850 <= firsts(routed, health)["a"] <= 1150

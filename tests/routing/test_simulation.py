@@ -27,7 +27,7 @@ def test_slow_target_loses_its_traffic(world, reply, rate):
 
 @pytest.mark.parametrize("rate", RATES)
 def test_recovered_target_regains_traffic(world, reply, rate):
-    """A target slow for 30 s and healthy again has at least 30 % of the calls within 60 s."""
+    """A target slow for 30 s and healthy again has at least 30 % of the calls within 60 s (C2c)."""
     for seed in SEEDS:
         servers = {"a": slow_between(reply, 30, 60), "b": fixed(reply, 0.2)}
         run = world(servers, seed).arrivals(rate, 120).run()
@@ -38,7 +38,7 @@ def test_recovered_target_regains_traffic(world, reply, rate):
 
 @pytest.mark.parametrize("length", [0.0, 1.0, 5.0])
 def test_equal_targets_share_without_flip_flop(world, reply, length):
-    """Two targets of 100 ms + 50 ms x in-flight under 50 clients stay within 35-65 % in every five seconds."""
+    """Two targets of 100 ms + 50 ms x in-flight under 50 clients stay within 35-65 % in every five seconds (C2a)."""
 
     def server(now, load, rng):
         return reply(0.1 + 0.05 * load, length)
@@ -65,7 +65,7 @@ def test_outliers_do_not_banish(world, reply, rate):
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("ttft", [0.1, 0.5, 2.0])
 def test_new_target_is_tried_at_once_and_not_flooded(world, reply, rate, ttft):
-    """A third target added to a route is called within a second, and gets at most twice its fair share while it is new."""
+    """A third target added to a route is called within a second, and gets at most twice its fair share while it is new (C2b)."""
     firsts, chosen = 0, 0
     for seed in range(1, 9):
         run = world({"a": fixed(reply, 0.5), "b": fixed(reply, 0.5), "c": fixed(reply, ttft)}, seed, deadline=5.0)
@@ -81,7 +81,7 @@ def test_new_target_is_tried_at_once_and_not_flooded(world, reply, rate, ttft):
 
 @pytest.mark.parametrize("rate", RATES)
 def test_failing_fast_is_not_being_fast(world, reply, rate):
-    """A target that fails in 5 ms gets no more than the exploring share beside one that answers in 500 ms."""
+    """A target that fails in 5 ms gets no more than the exploring share beside one that answers in 500 ms (C3)."""
     for seed in SEEDS:
         run = world({"a": fixed(reply, 0.005, fails=True), "b": fixed(reply, 0.5)}, seed).arrivals(rate, 60).run()
         assert run.share("a", 10, 60) <= 0.02
@@ -91,7 +91,7 @@ def test_failing_fast_is_not_being_fast(world, reply, rate):
 @pytest.mark.parametrize("rate", [0.5, 2])
 @pytest.mark.parametrize("lengths", [(0.0, 0.0), (5.0, 0.05)])
 def test_faster_target_gets_the_traffic(world, reply, rate, lengths):
-    """At low concurrency 200 ms beats 400 ms for at least 85 % of the calls, however long either one's answers are."""
+    """At low concurrency 200 ms beats 400 ms for at least 85 % of the calls, however long either one's answers are (C1)."""
     for seed in SEEDS:
         servers = {"a": fixed(reply, 0.2, lengths[0]), "b": fixed(reply, 0.4, lengths[1])}
         run = world(servers, seed).arrivals(rate, 30 + 200 / rate).run()
@@ -99,7 +99,7 @@ def test_faster_target_gets_the_traffic(world, reply, rate, lengths):
 
 
 def test_sequential_calls_prefer_the_faster_target(world, reply):
-    """One client after the other: 200 ms beats 400 ms for at least 95 % of 200 calls."""
+    """One client after the other: 200 ms beats 400 ms for at least 95 % of 200 calls (C1)."""
     for seed in SEEDS:
         run = world({"a": fixed(reply, 0.2), "b": fixed(reply, 0.4)}, seed).clients(1, 50).run()
         assert run.share("a", 5, 50) >= 0.94
@@ -107,7 +107,7 @@ def test_sequential_calls_prefer_the_faster_target(world, reply):
 
 @pytest.mark.parametrize("rate", [0.2, 1])
 def test_stale_target_is_revisited(world, reply, rate):
-    """With little traffic a target once slow is tried again within five minutes of getting better, and then wins."""
+    """With little traffic a target once slow is tried again within five minutes of getting better, and then wins (C2c)."""
     for seed in SEEDS:
         servers = {"a": slow_between(reply, 100, 130), "b": fixed(reply, 0.35)}
         run = world(servers, seed, deadline=10.0).arrivals(rate, 1500).run()

@@ -112,7 +112,7 @@ def test_a_gateway_already_running(tmp_path: Path) -> None:
 
 
 def test_weir_with_everything_on() -> None:
-    """Weir's lane is the real gateway: nothing is lost, and its workers' share is told apart from that of all its processes."""
+    """Weir's lane is the real gateway: nothing is lost, and its workers' share is told apart from that of all its processes (E5)."""
     found = bench.run(
         msgspec.structs.replace(SMALL, lanes=("direct", "weir"), seconds=1.0, rate=2000, tokens=20, measures=("memory", "paced"))
     )

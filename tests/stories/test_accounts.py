@@ -43,7 +43,7 @@ async def test_a_thousand_streams_half_of_them_left_early_are_a_thousand_account
 
 
 async def test_four_workers_are_one_on_every_scrape(weir: Fixture, provide: Fixture, client: Fixture, eventually: Fixture) -> None:
-    """With several workers behind one port /metrics is their sum, the same whoever is asked, and /healthz knows each of them."""
+    """With several workers behind one port /metrics is their sum, the same whoever is asked, and /healthz knows each of them (G3)."""
     gateway = await weir({"a": await provide()}, server={"workers": 4})
 
     async def heard() -> bool:

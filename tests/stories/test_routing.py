@@ -25,7 +25,7 @@ def share(of: Provider, other: Provider, since: float) -> float:
 
 
 async def test_two_equal_targets_share_the_traffic(weir: Fixture, provide: Fixture) -> None:
-    """Two targets that slow down alike when they are crowded each keep between 35 and 65 %: no herding."""
+    """Two targets that slow down alike when they are crowded each keep between 35 and 65 %: no herding (C2a)."""
     temper = Temper(ttft="100ms", gap="2ms", tokens=20, queueing="5ms")
     one, two = await provide(temper=temper, seed=1), await provide(temper=temper, seed=2)
     gateway = await weir({"one": one, "two": two})

@@ -107,7 +107,7 @@ def test_any_cuts_see_the_same(places):
 
 
 def test_each_time_is_stamped_at_its_own_event():
-    """Ping at 150 ms, filter chunk 200, role 250, reasoning 400, tool 700, content 900: each moment is told apart."""
+    """Ping at 150 ms, filter chunk 200, role 250, reasoning 400, tool 700, content 900: each moment is told apart (D1)."""
     made, meter = observer()
     made.feed(b": ping\n\n", 0.150)
     made.feed(event({"id": "", "model": "", "created": 0, "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}), 0.200)
@@ -182,7 +182,7 @@ def test_a_flood_after_a_silence_is_seen():
     ],
 )
 def test_usage_is_the_last_that_was_said(frames, expected):
-    """After the finish, in every chunk, in Groq's field, or never: the last word holds, zero is zero, silence is unknown."""
+    """After the finish, in every chunk, in Groq's field, or never: the last word holds, zero is zero, silence is unknown (D4)."""
     assert watch(*frames)[0].usage == expected
     assert watch(b"".join(frames))[0].usage == expected
 
@@ -265,7 +265,7 @@ def test_nothing_is_kept_of_what_was_said():
 
 @pytest.mark.parametrize("size", [64, 1 << 20])
 def test_one_large_event_costs_linear_time(size):
-    """An event of 4 MiB costs about four times one of 1 MiB, in small reads and in large ones."""
+    """An event of 4 MiB costs about four times one of 1 MiB, in small reads and in large ones (E2)."""
 
     def work(total: int) -> float:
         best = float("inf")

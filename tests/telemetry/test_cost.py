@@ -27,7 +27,7 @@ def test_a_known_model_costs(prices: Prices, make_record: MakeRecord) -> None:
 
 
 def test_unknown_is_not_free(prices: Prices, make_record: MakeRecord) -> None:
-    """No price, no usage, half a usage, a contradiction, no attempt: no cost, rather than 0."""
+    """No price, no usage, half a usage, a contradiction, no attempt: no cost, rather than 0 (D4)."""
     unknown = make_record(asked_model="nobody-1b", served_model="nobody-1b")
     unknown.attempts[0].model = "nobody-1b"
     assert prices.of(unknown) is None

@@ -108,7 +108,7 @@ def test_an_attempt_after_the_first_byte_is_counted(recorder: Recorder, make_rec
 
 
 def test_outcomes_sum_to_requests(recorder: Recorder, make_record: MakeRecord) -> None:
-    """Every accepted request is in exactly one series of weir_streams_total."""
+    """Every accepted request is in exactly one series of weir_streams_total (D6)."""
     fed(recorder, make_record)
     outcomes = get_args(Outcome)
     assert total(recorder, "weir_streams_total") == len(outcomes)
@@ -121,7 +121,7 @@ def test_outcomes_sum_to_requests(recorder: Recorder, make_record: MakeRecord) -
 
 
 def test_a_stream_without_a_token_adds_no_sample(recorder: Recorder, make_record: MakeRecord) -> None:
-    """No TTFT, no gap, no time per token of a stream that never spoke; usage nobody gave is not zero."""
+    """No TTFT, no gap, no time per token of a stream that never spoke; usage nobody gave is not zero (D7)."""
     record = make_record(first_token_at=None, first_answer_at=None, last_token_at=None, usage=None, cadence=Cadence())
     record.attempts[0].first_token_at = None
     recorder.receive(Ended(1, record))

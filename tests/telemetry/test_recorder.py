@@ -76,7 +76,7 @@ async def test_an_unsampled_parent_has_no_span(make_config: MakeConfig, make_rec
 
 
 async def test_a_black_hole_costs_spans_and_nothing_else(make_config: MakeConfig, make_record: MakeRecord) -> None:
-    """A collector that accepts and never answers: the loop stays quick, memory bounded, the loss counted, closing quick."""
+    """A collector that accepts and never answers: the loop stays quick, memory bounded, the loss counted, closing quick (E4)."""
     with socket.create_server(("127.0.0.1", 0)) as hole:
         recorder = Recorder(make_config(otlp=f'{{endpoint: "http://127.0.0.1:{hole.getsockname()[1]}"}}'))
         await recorder.start()
