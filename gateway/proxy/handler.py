@@ -175,6 +175,8 @@ async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None
         await live.reply.close(relay.tail)
     elif relay.reading.is_stream:
         relay.end_with(failure)
+        if failure.hangs_up:
+            live.reply.hang_up_after()
         visibly = live.route.client.on_failure == "cut" or relay.reading.torn
         await (live.reply.cut() if visibly else live.reply.close())
     else:
@@ -189,6 +191,8 @@ async def refuse(live: Live, error: GatewayError) -> None:
         return
     if reply.opened:
         reply.write(live.dialect.error_event(error, live.call, begun=False))
+        if error.hangs_up:
+            reply.hang_up_after()
         await reply.close()
         return
     headers = {**JSON, **answer_headers(record)}

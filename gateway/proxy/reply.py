@@ -178,3 +178,8 @@ class Reply:
     def break_off(self) -> None:
         """End the body visibly unfinished: the connection goes without its last chunk or missing bytes of its stated length."""
         self.transport.abort()
+
+    def hang_up_after(self) -> None:
+        """Keep no connection alive after this response."""
+        if self._response is not None:
+            self._response.force_close()

@@ -49,7 +49,7 @@ class Taped(Reply):
         self._state: State = "queue"
         self.head: tuple[int, Mapping[str, str], int | None] | None = None
         self.sent: tuple[int, Mapping[str, str], bytes] | None = None
-        self.ended = self.broken = self.cuts = self.over = self.given_up = False
+        self.ended = self.broken = self.cuts = self.hangs_up = self.over = self.given_up = False
         self.heard = 0
         self.task: asyncio.Task[None] | None = None
         self._playback: Playback | None = None
@@ -150,6 +150,9 @@ class Taped(Reply):
             self._end()
             if self._playback is not None:
                 self._playback.reply.break_off()
+
+    def hang_up_after(self) -> None:
+        self.hangs_up = True
 
     def _end(self) -> None:
         self.ended = True
@@ -359,6 +362,8 @@ class Playback:
         if self._taped.broken:
             self.reply.break_off()
             return
+        if self._taped.hangs_up:
+            self.reply.hang_up_after()
         await self._guarded(self.reply.cut() if self._taped.cuts else self.reply.close())
 
     async def _guarded(self, work: Awaitable[None]) -> None:

@@ -185,7 +185,7 @@ async def test_an_operator_ends_a_stream(provide: Any, gate: Any, until: Any, di
     [stream_id] = weir.plane.live
     weir.worker.abort("f" * 32)
     weir.worker.abort(stream_id)
-    await client.gone()
+    await client.finish()
     assert b'"code":"operator_abort"' in client.body
     assert DONE not in client.body
     record = await weir.record()

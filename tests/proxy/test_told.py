@@ -34,7 +34,7 @@ async def test_a_running_stream_ends_in_an_error_of_its_dialect(
     client = (await weir.client()).ask(request)
     await client.until(lambda: len(client.pieces) > 3)
     await end(weir, cause)
-    await client.gone()
+    await client.finish()
     events = make.heard(call, client.body)
     assert isinstance(events[-1], Failed)
     assert not any(isinstance(event, Terminated) for event in events)
