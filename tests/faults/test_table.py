@@ -35,7 +35,10 @@ def test_the_matrix_is_over_every_dialect() -> None:
     short = [
         entry
         for entry, tests in holders().items()
-        if entry in RULES and entry.startswith(OVER_EVERY) and entry not in of_openai_alone and EVERY not in {held.dialects for held in tests}
+        if entry in RULES
+        and entry.startswith(OVER_EVERY)
+        and entry not in of_openai_alone
+        and EVERY not in {held.dialects for held in tests}
     ]
     assert short == []
 
