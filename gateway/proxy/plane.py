@@ -29,6 +29,9 @@ from gateway.wire.framing import Framing
 if TYPE_CHECKING:
     from gateway.proxy.taped import Taped  # it knows of streams, and they of it
 
+MAX_MODEL = 256
+"""Bytes of a model's name: longer than any provider's."""
+
 
 class Plane:
     """One worker's data plane: the setup that new calls begin with, the watch, and the way to tell the recorder.
@@ -169,7 +172,12 @@ class Live:
         plane.arriving.add(self)
 
     def find_route(self, model: str, headers: Mapping[str, str]) -> Route | None:
-        """Return the route of the call by the newest configuration, which is the call's own from here on."""
+        """Return the route of the call by the newest configuration, which is the call's own from here on.
+
+        Raises Rejected for a name of a model that is none: it would be kept, and told with every heartbeat.
+        """
+        if len(model.encode("utf-8", "surrogatepass")) > MAX_MODEL:
+            raise Rejected(f"the model's name is longer than {MAX_MODEL} bytes", code="invalid_model")
         self.setup = self.plane.setup
         return self.setup.route_for(model, self.dialect.name, headers)
 

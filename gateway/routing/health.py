@@ -11,7 +11,7 @@ Key = tuple[str, str]
 """(upstream, model): the model that is asked of the upstream, so that two models on one upstream do not share an estimate."""
 
 NEVER = float("-inf")
-MOST_KEYS = 256
+MOST_KEYS = 128
 """Targets remembered. A route that passes the asked model through could otherwise be made to remember any name a client invents."""
 SHARING = 2.0
 """Calls waiting for a first token that make a target count as twice as slow."""

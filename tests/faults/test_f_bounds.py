@@ -15,8 +15,10 @@ from gateway.core.messages import Ended
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
 from gateway.proxy.headers import _is_forwarded, _is_returned, _tag, of_this_hop
+from gateway.proxy.plane import MAX_MODEL
 from gateway.proxy.setup import REMEMBERED_MODELS
 from gateway.routing.health import MOST_KEYS
+from gateway.telemetry.link import LARGEST
 from gateway.telemetry.recorder import Recorder
 
 DICE = random.Random(4)
@@ -134,3 +136,16 @@ def _json(value: Any) -> bytes:
         import json  # noqa: PLC0415 - the only one that writes half characters
 
         return json.dumps(value).encode()
+
+
+async def test_a_name_as_long_as_a_book(provide: Any, gate: Any, until: Any) -> None:
+    """It is refused before anything is kept of it: what a worker says of itself once a second stays small enough to be said (F3)."""
+    provider = await provide()
+    weir = await gate(provider)
+    refused = await weir.fetch(model="m" * 70_000)
+    longest = await weir.fetch(model="é" * (MAX_MODEL // 2))
+    assert (refused.status, refused.document["error"]["code"], longest.status, provider.total) == (400, "invalid_model", 200, 1)
+    assert [record.outcome for record in weir.book.records] == ["rejected", "completed"]
+    for number in range(MOST_KEYS + 10):
+        await weir.fetch(model=f"{number:0{MAX_MODEL}}")
+    assert len(msgspec.msgpack.encode(weir.targets())) < LARGEST
