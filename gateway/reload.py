@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.config import Config, ConfigErrors, load, override
 from gateway.control import LONGEST_PROBLEM, MOST_PROBLEMS, Outcome
+from gateway.logs import blunder
 
 SETTLE = 0.05
 """Seconds between a request and the reload, so that several in a burst are one."""
@@ -80,6 +81,8 @@ class Reloads:
             config = self._source.read()
         except ConfigErrors as errors:
             return self._refused(asked, tuple(str(errors).splitlines()))
+        except Exception as error:  # noqa: BLE001  whatever a file makes the readers stumble over, what runs goes on
+            return self._refused(asked, (f"{self._source.file}: could not be read: {blunder(error)}",))
         if fixed := list(cannot_change(self.config, config)):
             keys = ", ".join(fixed)
             return self._refused(asked, (f"{self._source.file}: cannot be changed while running: {keys}; restart Weir for it",))

@@ -13,10 +13,13 @@ STEP_SECONDS = 0.05
 
 
 class Replacement:
-    """Knows which child of each seat serves, and puts the other in its place: one seat after the other, never two at once."""
+    """Knows which child of each seat serves, and puts the other in its place: one seat after the other, never two at once.
 
-    def __init__(self, children: Sequence[Child], start: Callable[[Child], None]) -> None:
-        self._children, self._start = children, start
+    `start` forks a child; `vacate` is told of one that is no longer wanted, and says so to the recorder if it does not run any more.
+    """
+
+    def __init__(self, children: Sequence[Child], start: Callable[[Child], None], vacate: Callable[[Child], None]) -> None:
+        self._children, self._start, self._vacate = children, start, vacate
         self._queue: deque[int] = deque()
         self._waited: set[int] = set()
         self._pair: tuple[Child, Child] | None = None
@@ -43,12 +46,14 @@ class Replacement:
         if new.ready:
             old.wanted = False
             old.tell(Retire())
+            self._vacate(old)  # it may have died meanwhile, and waited for its turn to come back
             log.info("worker (pid %s) serves in place of pid %s, which leaves when its streams have ended", new.pid, old.pid)
             self._pair = None
         elif now > self._deadline:
             log.error("the successor of worker (pid %s) does not come up; that goes on serving", old.pid)
             new.wanted = False
             new.kill()
+            self._vacate(new)
             self._pair = None
             self._queue.clear()
 
@@ -63,9 +68,9 @@ class Replacement:
     def _begin(self, now: float) -> None:
         for _ in range(len(self._queue)):
             seat = self._queue.popleft()
-            old = next(child for child in self._children if child.seat == seat and child.wanted)
-            new = self._other(old)
-            if new is None:
+            old = next((child for child in self._children if child.seat == seat and child.wanted), None)
+            new = self._other(old) if old is not None else None
+            if old is None or new is None:
                 continue
             if new.pid is None:
                 self._pair, self._deadline = (old, new), now + READY_WITHIN

@@ -46,7 +46,7 @@ class Supervisor:
     ) -> None:
         self._children, self._drain, self._listeners = children, drain, listeners
         self._reloads = reloads
-        self._replacement = Replacement(children, self._start)
+        self._replacement = Replacement(children, self._start, self._vacate)
         self._forced = False
 
     def run(self, seconds: float | None = None, started: Callable[[], None] = lambda: None) -> int:

@@ -66,6 +66,15 @@ def test_a_file_that_is_gone_for_a_moment_is_waited_for(file: Path) -> None:
     assert ticks(ours, 3, 200.0) == [False, True, True]
 
 
+@pytest.mark.parametrize("odd", ['"\\U00110000"', '"\\UFFFFFFFF"'])
+def test_a_file_that_no_reader_expects_is_a_bad_file(file: Path, odd: str) -> None:
+    """Whatever the readers stumble over, it is a problem of the file: what runs goes on (G4)."""
+    ours = reloads(file)
+    file.write_text(text(models=odd))
+    outcome = ours.reload()
+    assert (outcome.changed, len(outcome.problems), ours.config.routes[0].match.models) == (False, 1, ("*",))
+
+
 def test_a_bad_file_is_read_once(file: Path) -> None:
     """Until it changes again; asked for, it is read as often as somebody asks."""
     ours, before = reloads(file), reloads(file).config

@@ -56,7 +56,7 @@ class Server(Part):
     head_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     """How long a client may take from the first byte of a request's head to its last; then it is answered 408."""
     body_timeout: Annotated[Duration, Field(gt=0)] = 60.0
-    """Longest silence within a request's body, and how much longer it may take than at 1 KiB/s; then 408."""
+    """In any stretch of a request's body so long, 1 KiB must come for every second of it, or else its end; then 408."""
     max_connections: int = Field(default=10_000, ge=1)
     """Clients connected to one worker at once; one more is answered 503. Never more than file descriptors allow, two a stream."""
     keepalive: Annotated[Duration, Field(ge=0)] = 15.0

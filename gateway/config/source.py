@@ -113,6 +113,12 @@ def read(text: str, environ: Mapping[str, str]) -> Source:
         raise UnreadableError(f"not valid YAML: character U+{error.character:04X} is not allowed", place) from None
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error) from None
+    except (
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # PyYAML's own stumbles: an escape beyond Unicode, a version of 5,000 digits
+        raise UnreadableError(f"not valid YAML: {type(error).__name__}", Place(1, 1)) from None
     if root is None:
         raise UnreadableError("the file is empty", Place(1, 1))
     if not isinstance(root, MappingNode):

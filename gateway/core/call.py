@@ -12,6 +12,7 @@ class Call(Struct, frozen=True, kw_only=True):
 
     `path` is relative to an upstream's `base_url` ("/chat/completions") and may carry a query; `body` is byte for byte what the client
     sent; `include_usage` is what the client itself said about a usage frame: None when it said nothing, or has nothing to say.
+    `choices` is how many answers it asked for in one, where the stream of all of them has one end.
     """
 
     dialect: str
@@ -25,3 +26,4 @@ class Call(Struct, frozen=True, kw_only=True):
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    choices: int = 1

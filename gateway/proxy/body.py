@@ -13,7 +13,7 @@ SLOWEST = 1024
 async def read_body(request: web.BaseRequest, patience: float) -> bytes:
     """Read the whole request body, kept as it came; raises what is wrong with it as a `core.errors.Rejected`.
 
-    `patience`, in seconds: the longest silence in it, and the time it may take beyond a second for every 1024 bytes of it.
+    `patience`, in seconds: within any stretch so long 1024 bytes must come for every second of it, or else its end.
     """
     try:
         if request.content.is_eof():  # it has come with its head, as nearly all do: there is nothing to wait for
@@ -29,7 +29,7 @@ async def _arriving(request: web.BaseRequest, patience: float) -> bytes:
     content, limit, loop = request.content, request.client_max_size, asyncio.get_running_loop()
     if (request.content_length or 0) > limit:
         raise BodyTooLarge("the request body is larger than server.max_body")  # said by its head: none of it need come
-    body, began = bytearray(), loop.time()
+    body, counted, enough = bytearray(), 0, SLOWEST * patience
     try:
         async with asyncio.timeout(patience) as timer:
             while piece := await content.readany():
@@ -38,7 +38,9 @@ async def _arriving(request: web.BaseRequest, patience: float) -> bytes:
                     if "Content-Encoding" in request.headers:  # what is still packed would be unpacked only to be thrown away
                         content.set_exception(web.RequestPayloadError("unwanted"))
                     raise BodyTooLarge("the request body is larger than server.max_body")
-                timer.reschedule(patience + min(loop.time(), began + len(body) / SLOWEST))
+                if len(body) - counted >= enough:
+                    counted = len(body)
+                    timer.reschedule(loop.time() + patience)
     except TimeoutError:
         raise RequestTimeout("the request body has not come in time") from None
     return bytes(body)

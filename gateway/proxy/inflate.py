@@ -2,12 +2,15 @@
 
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from gateway.proxy.upstream import Head, Listener, Sink
 
+GZIP, DEFLATE = b"\x1f\x8b", 8
+"""How a gzip member begins, and what the low half of a zlib header's first byte is."""
 INFLATABLE = frozenset({"gzip", "x-gzip", "deflate"})
-AUTOMATIC = 32 + zlib.MAX_WBITS
-"""Tells zlib to look whether it is gzip or zlib."""
+AUTOMATIC, RAW = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
+"""Tell zlib to look whether it is gzip or zlib, or that it is neither: some call "deflate" what has no header at all."""
 MOST = 8 << 20
 """Bytes that one read may become: beyond it, it is no answer but a bomb."""
 
@@ -28,36 +31,50 @@ class Inflated:
     def __init__(self, sink: Sink, listener: Listener, give_up: Callable[[], None]) -> None:
         self.sink, self.listener = sink, listener
         self._give_up = give_up
-        self._inflate = zlib.decompressobj(AUTOMATIC)
+        self._inflate: Any = None
+        self._members = 0
 
     def __call__(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:  # noqa: ARG002 - the chunk is not the client's
-        try:
-            plain = self._open(chunk)
-        except zlib.error:
-            self._give_up()
-            self.listener.on_end("bad_response", now)
-            return
+        plain, broken = self._open(chunk)
         if plain:
             self.sink(plain, now)
+        if broken:
+            self._give_up()
+            self.listener.on_end("bad_response", now)
 
     def on_head(self, head: Head, now: float) -> None:
         self.listener.on_head(head, now)
 
     def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:
-        try:
-            last = self._open(last)
-        except zlib.error:
-            why, last = why or "bad_response", b""
-        self.listener.on_end(why, now, last)
+        plain, broken = self._open(last)
+        if broken:
+            why = why or "bad_response"
+        elif self._inflate is not None:
+            why = why or "connection_closed"  # the message is whole, what was packed in it is not
+        self.listener.on_end(why, now, plain)
 
-    def _open(self, chunk: bytes) -> bytes:
-        """Decompress a read; a body may be several compressed members one after the other."""
+    def _begins(self, chunk: bytes) -> bool:
+        """Begin a member of the body; False for what follows the last one and is none."""
+        if self._members and not chunk.startswith(GZIP[:1]):
+            return False
+        has_header = chunk.startswith(GZIP[:1]) or chunk[0] & 15 == DEFLATE
+        self._inflate = zlib.decompressobj(AUTOMATIC if has_header else RAW)
+        return True
+
+    def _open(self, chunk: bytes) -> tuple[bytes, bool]:
+        """Decompress a read, as far as it can be, and say whether it was broken.
+
+        A body may be several compressed members one after the other; what follows them and is none is nothing (RFC 1952, as gzip does it).
+        """
         plain = b""
-        while chunk:
-            plain += self._inflate.decompress(chunk, MOST + 1 - len(plain))
-            if len(plain) > MOST:
-                raise zlib.error("too large")
-            chunk = self._inflate.unused_data
-            if self._inflate.eof:
-                self._inflate = zlib.decompressobj(AUTOMATIC)
-        return plain
+        try:
+            while chunk and (self._inflate is not None or self._begins(chunk)):
+                plain += self._inflate.decompress(chunk, MOST + 1 - len(plain))
+                if len(plain) > MOST:
+                    return b"", True
+                chunk = self._inflate.unused_data
+                if self._inflate.eof:
+                    self._inflate, self._members = None, self._members + 1
+        except zlib.error:
+            return plain, True
+        return plain, False

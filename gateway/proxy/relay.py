@@ -140,7 +140,7 @@ class Relay:
     @property
     def whole(self) -> bool:
         """True when nothing of the answer is missing, as far as its framing, and its dialect when we could read it, can tell."""
-        if self.reading.is_stream and self.reading.seen and not self.reading.observer.errors.get("oversize"):
+        if self.reading.is_stream and self.reading.seen and not self.reading.observer.lost_last:
             return self.reading.observer.complete
         return self.why is None  # what was too large to be read may have been its end
 

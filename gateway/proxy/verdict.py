@@ -25,7 +25,8 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
         return None  # the client has left first: `client_left` says so
     if failure is None and trial.failure is not None:
         record.outcome, record.error = "upstream_error", trial.failure.code
-        return None  # the upstream's own error answer has been passed on, word for word
+        # the upstream's own error answer has been passed on, word for word; if it broke off, so must what the client has of it
+        return None if relay.why is None else StreamTruncated("an error answer ended before its end", code=relay.why)
     if failure is None and not relay.whole:
         failure = StreamTruncated(f"the stream from upstream {record.upstream} ended before its end", code=relay.why or "stream_truncated")
     if failure is None:

@@ -21,11 +21,14 @@ MAX_LEARNED = 8
 class Observation:
     """The account of one answer so far. Times are those of the reads, in monotonic seconds; None is "not yet".
 
+    `lost_last`: what came last was too large to be read, and may have been the end. `choices` answers were asked for in one.
     `errors` counts what could not be read: `json`, `shape` (JSON that is nothing we know) and `oversize`.
     """
 
     __slots__ = (
+        "_choices",
         "_dialect",
+        "_finished",
         "errors",
         "failure",
         "finish",
@@ -33,14 +36,17 @@ class Observation:
         "first_event_at",
         "first_token_at",
         "last_kind",
+        "lost_last",
         "model",
         "response_id",
         "terminated",
         "usage",
     )
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, choices: int = 1) -> None:
         self._dialect = dialect
+        self._choices = choices
+        self._finished = 0
         self.first_event_at: float | None = None
         self.first_token_at: float | None = None
         self.first_answer_at: float | None = None
@@ -51,6 +57,7 @@ class Observation:
         self.finish: list[str] = []
         self.failure: Failed | None = None
         self.terminated = False
+        self.lost_last = False
         self.errors: dict[str, int] = {}
 
     @property
@@ -66,7 +73,7 @@ class Observation:
     @property
     def complete(self) -> bool:
         """Whether the answer came to the proper end of its dialect; an answer that reports a failure may do so too."""
-        return self._dialect.complete(self.terminated, self.finish)
+        return self._dialect.complete(self.terminated, self.finish if self._finished >= self._choices else ())
 
     def _unread(self, error: msgspec.DecodeError) -> None:
         self._miss("shape" if isinstance(error, msgspec.ValidationError) else "json")
@@ -85,6 +92,7 @@ def _note_usage(seen: Observation, event: Usage) -> None:
 
 
 def _note_finish(seen: Observation, event: Finished) -> None:
+    seen._finished += 1  # noqa: SLF001  a method of it in all but place
     if event.reason not in seen.finish and len(seen.finish) < MAX_REASONS:
         seen.finish.append(event.reason)
 
@@ -116,7 +124,7 @@ class Observer(Observation):
     __slots__ = ("_alike", "_arrive", "_events", "_known", "_learned", "_meter", "_parser")
 
     def __init__(self, dialect: Dialect, call: Call, meter: CadenceMeter) -> None:
-        super().__init__(dialect)
+        super().__init__(dialect, call.choices)
         self._parser = dialect.framing(call).parser()
         self._events = dialect.reader(call).events
         self._meter = meter
@@ -139,7 +147,7 @@ class Observer(Observation):
 
     def _read(self, data: bytes, now: float) -> None:
         """Take a read whose frames must be parsed to know what they say."""
-        spoken, frames = 0, self._parser.feed(data)
+        spoken, heard, frames = 0, False, self._parser.feed(data)
         for frame in frames:
             if self.terminated:
                 break
@@ -150,16 +158,18 @@ class Observer(Observation):
                 events = ()
             self._learn(frame, events, alone=len(frames) == 1)
             if events or frame.data:
+                heard = True
                 if self.first_event_at is None:
                     self.first_event_at = now
                 spoken += self._take(events, now)
+        self.lost_last = self._parser.skipped > self.errors.get("oversize", 0) or (self.lost_last and not heard)
         if self._parser.skipped:
             self.errors["oversize"] = self._parser.skipped
         if spoken:
             self._arrive(now, spoken)
         if self.terminated:
             self._meter.close(now)
-        fit = self._parser.at_boundary and self.last_kind == "text" and not self.terminated
+        fit = self._parser.at_boundary and not self.lost_last and self.last_kind == "text" and not self.terminated
         self._alike = self._known if fit else _nothing_learnt
 
     def _learn(self, frame: Frame, events: Sequence[Event], alone: bool) -> None:

@@ -91,6 +91,21 @@ async def test_a_body_that_does_not_end(provide: Any, gate: Any, make: Any, dial
     assert provider.total == 0
 
 
+async def test_an_upload_that_was_quick_at_first_earns_no_patience(provide: Any, gate: Any, make: Any) -> None:
+    """Nearly all of a body at once and then a byte now and then: what is held in memory is not held for as long as it pleases (F6)."""
+    weir = await gate(provider := await provide(), server={"body_timeout": "500ms"})
+    call = make.request(messages="x" * 400_000)
+    client = await weir.client()
+    client.transport.write(call[:-1000])
+    for place in range(1000, 900, -1):
+        if client.status:
+            break
+        client.transport.write(call[-place : 1 - place])
+        await asyncio.sleep(0.05)
+    await client.gone()
+    assert (client.status, (await weir.record()).error, provider.total) == (408, "request_timeout", 0)
+
+
 async def test_an_upload_that_goes_on_is_waited_for(provide: Any, gate: Any, make: Any) -> None:
     """Longer than `body_timeout` altogether, but never silent for so long and fast enough on the whole: it is served."""
     weir = await gate(await provide(), server={"body_timeout": "1s"})

@@ -94,3 +94,27 @@ async def test_an_error_status_in_gzip(provide: Any, gate: Any) -> None:
     answer = Send(head(400, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, len(body)) + body)
     client = await (await gate(await provide(Script((answer,))))).fetch()
     assert (client.status, client.body) == (400, b'{"error":{"message":"no"}}')
+
+
+def raw(body: bytes) -> bytes:
+    """Compress as some servers do that call it deflate: without any header."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(("encoding", "body"), [("deflate", raw(OK)), ("gzip", gzip.compress(OK) + b"\0" * 64)], ids=["raw", "padded"])
+async def test_what_others_open_too(provide: Any, gate: Any, make: Any, encoding: str, body: bytes) -> None:
+    """Deflate without a header, and gzip with padding behind it: whole answers, as every client takes them."""
+    for pieces in ([body], [body[place : place + 1] for place in range(len(body))]):
+        weir = await gate(await provide(make.chunked(*pieces, head=compressed(encoding, "application/json"))))
+        client = await weir.fetch(stream=False)
+        assert (client.status, client.body) == (200, OK)
+        assert (await weir.record()).outcome == "completed"
+
+
+async def test_a_packed_answer_without_its_end_is_half_an_answer(provide: Any, gate: Any, make: Any) -> None:
+    """The HTTP message is whole and what is in it is not: the client sees a body that breaks off (A1e)."""
+    body = gzip.compress(bytes(range(256)) * 20_000, compresslevel=0)
+    weir = await gate(await provide(make.chunked(body[:-4000], head=compressed(media_type="application/json"))), retry={"attempts": 1})
+    client = await (await weir.ask(stream=False)).gone()
+    assert (client.complete, (await weir.record()).outcome) == (False, "upstream_truncated")

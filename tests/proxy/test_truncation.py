@@ -232,3 +232,34 @@ async def test_what_is_no_http_is_an_error(provide: Any, gate: Any, make: Any) -
     weir = await gate(await provide(Script((*steps, *make.chunked(0.02).steps[1:2], Send(b"zz\r\nrubbish"), Hang()))))
     before, error = last_error((await weir.fetch()).body)
     assert (before, error["code"]) == (make.event("one"), "bad_response")
+
+
+@pytest.mark.parametrize("length", [None, 500])
+async def test_an_error_answer_that_breaks_off(provide: Any, gate: Any, length: int | None) -> None:
+    """What the upstream said of its error is passed on, and ends visibly short, as it came (A1e A15a)."""
+    said = b'{"error":{"message":"n'
+    begin = Send(head(400, {"Content-Type": "application/json"}, length) + (said if length else b"16\r\n%b\r\n" % said))
+    weir = await gate(await provide(Script((begin, Fin()))))
+    client = await (await weir.ask()).gone()
+    record = await weir.record()
+    assert (client.status, client.body, client.complete) == (400, said, False)
+    assert (record.outcome, record.status) == ("upstream_error", 400)
+
+
+async def test_a_huge_event_excuses_only_an_end_that_it_may_have_been(provide: Any, gate: Any, make: Any) -> None:
+    """What could not be read may have been the end; when more has come since, it was not (A1d A12)."""
+    huge = b"data: " + b"x" * (2 << 20) + b"\n\n"
+    for pieces, outcome in (((make.event("a"), huge), "completed"), ((make.event("a"), huge, make.event("b")), "upstream_truncated")):
+        weir = await gate(await provide(make.chunked(*pieces)))
+        await weir.fetch()
+        assert (await weir.record()).outcome == outcome
+
+
+async def test_several_answers_in_one_are_complete_when_all_are(provide: Any, gate: Any, make: Any) -> None:
+    """The first of two choices has said why it ended, the other not: cut in the middle (A1d A1f)."""
+    second = make.event("b").replace(b'"index":0', b'"index":1')
+    ended = make.event(finish="stop").replace(b'"index":0', b'"index":1')
+    for pieces, outcome in (((second,), "upstream_truncated"), ((second, ended), "completed")):
+        weir = await gate(await provide(make.chunked(make.event("a"), make.event(finish="stop"), *pieces)))
+        await weir.fetch(n=2)
+        assert (await weir.record()).outcome == outcome

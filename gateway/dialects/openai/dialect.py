@@ -57,6 +57,7 @@ class OpenAI:
             top_p=number(said.top_p),
             max_tokens=whole(said.max_tokens if said.max_completion_tokens is None else said.max_completion_tokens),
             seed=whole(said.seed),
+            choices=whole(said.n) or 1,
         )
 
     def outgoing(self, call: Call, model: str | None, inject_usage: bool) -> Outgoing:

@@ -20,6 +20,7 @@ class Request(Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     seed: Any = None
+    n: Any = None
 
 
 _REQUEST = msgspec.json.Decoder(Request)
