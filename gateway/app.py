@@ -159,7 +159,7 @@ def idle(connection: web.RequestHandler) -> bool:
 
 def data_plane(plane: Plane) -> Doors:
     """Return the doors of the data plane: every endpoint of every dialect, its lists of models, the way back, and worker health."""
-    doors = Doors(DIALECTS)
+    doors = Doors(DIALECTS, lambda: plane.config.server.open)
     lists: dict[str, list[Dialect]] = {}
     for dialect in DIALECTS.values():
         for endpoint in dialect.endpoints:

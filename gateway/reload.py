@@ -90,7 +90,7 @@ class Reloads:
         return Outcome(asked, config.hash, changed)
 
     def _refused(self, asked: int, problems: tuple[str, ...], *, possible: bool = True) -> Outcome:
-        told = tuple(problem[:LONGEST_PROBLEM] for problem in problems[:MOST_PROBLEMS])
+        told = tuple(problem.encode("utf-8", "replace")[:LONGEST_PROBLEM].decode("utf-8", "ignore") for problem in problems[:MOST_PROBLEMS])
         return Outcome(asked, self.config.hash, problems=told, possible=possible)
 
 

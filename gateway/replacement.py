@@ -43,7 +43,9 @@ class Replacement:
             self._begin(now)
             return
         old, new = self._pair
-        if new.ready:
+        if not old.wanted:  # somebody else has told it to leave meanwhile: its successor is all there is, however long it takes
+            self._pair = None
+        elif new.ready:
             old.wanted = False
             old.tell(Retire())
             self._vacate(old)  # it may have died meanwhile, and waited for its turn to come back

@@ -25,6 +25,7 @@ log = logging.getLogger("weir.supervisor")
 BACKLOG = 4096
 LINK_BUFFER = 4 * 1024 * 1024
 STOP_GRACE = 5.0
+LOOK_SECONDS = 0.5
 SHIFTS = (0, 1)
 """Who serves in a seat, and who replaces that: each has a slot of its own to speak in."""
 
@@ -184,11 +185,14 @@ class Supervisor:
         while any(child.pid for child in children):
             if (left := deadline - time.monotonic()) <= 0:
                 return False
-            caught = signal.sigtimedwait(SIGNALS, left)
+            caught = signal.sigtimedwait(SIGNALS, min(left, LOOK_SECONDS))
             if caught is not None and caught.si_signo in {signal.SIGTERM, signal.SIGINT}:
                 self._forced = True
                 return False
             self._reap(quietly=True)
+            for child in self._absent():  # who listens to those that end must hear them out, also if it has died meanwhile
+                if child.last and child not in children and child.due <= time.monotonic():
+                    self._start(child)
         return True
 
 

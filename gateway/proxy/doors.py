@@ -19,14 +19,16 @@ Methods = dict[str, Serve]
 _NOTHING: Params = {}
 TUNNELS = frozenset({"CONNECT", "TRACE"})
 """Methods that would make us somebody's proxy, or read a request's headers back to whoever made a browser send it."""
+ELSEWHERE = frozenset({"cross-site", "same-site"})
+"""What a browser says of a request that a page of another site makes (Fetch Metadata): it would spend the operator's money."""
 _NAME = re.compile(r"\\\{(\w+)\\\}")
 
 
 class Doors:
     """The data plane's table of paths. A path with `{names}` is matched as it was sent, so that a value may hold an encoded slash."""
 
-    def __init__(self, dialects: Registry) -> None:
-        self._dialects = dialects
+    def __init__(self, dialects: Registry, is_open: Callable[[], bool] = lambda: False) -> None:
+        self._dialects, self._is_open = dialects, is_open
         self._plain: dict[str, Methods] = {}
         self._templates: list[tuple[re.Pattern[str], Methods]] = []
         self._upgrading: set[Serve] = set()
@@ -44,6 +46,8 @@ class Doors:
         """Serve a request, an unknown one in words that an SDK can show."""
         if (fault := _oddity(request)) is not None:
             return self._refused(request, fault)
+        if request.headers.get("Sec-Fetch-Site", "") in ELSEWHERE and not self._is_open():
+            return self._refused(request, Misframed("a page of another site may not call this gateway", code="cross_site", status=403))
         path = request.rel_url.raw_path
         methods, params = self._plain.get(path), _NOTHING
         if methods is None:

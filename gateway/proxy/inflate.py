@@ -13,6 +13,8 @@ AUTOMATIC, RAW = 32 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 """Tell zlib to look whether it is gzip or zlib, or that it is neither: some call "deflate" what has no header at all."""
 MOST = 8 << 20
 """Bytes that one read may become: beyond it, it is no answer but a bomb."""
+MOST_MEMBERS = 64
+"""Members that one read may hold: each costs a copy of all that follows it."""
 
 
 def opened(head: Head) -> Head | None:
@@ -66,15 +68,16 @@ class Inflated:
 
         A body may be several compressed members one after the other; what follows them and is none is nothing (RFC 1952, as gzip does it).
         """
-        plain = b""
+        parts, size, begun = list[bytes](), 0, self._members
         try:
             while chunk and (self._inflate is not None or self._begins(chunk)):
-                plain += self._inflate.decompress(chunk, MOST + 1 - len(plain))
-                if len(plain) > MOST:
+                parts.append(self._inflate.decompress(chunk, MOST + 1 - size))
+                size += len(parts[-1])
+                if size > MOST or self._members - begun > MOST_MEMBERS:
                     return b"", True
                 chunk = self._inflate.unused_data
                 if self._inflate.eof:
                     self._inflate, self._members = None, self._members + 1
         except zlib.error:
-            return plain, True
-        return plain, False
+            return b"".join(parts), True
+        return b"".join(parts), False

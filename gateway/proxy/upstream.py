@@ -14,6 +14,8 @@ from gateway.proxy.dial import Origin, dial
 from gateway.proxy.signing import Keys, Signer
 
 MAX_HEAD = 64 * 1024
+MOST_DRY = 2 * MAX_HEAD
+"""Bytes in a row that are of no body: a header or a trailer without an end, which the parser would keep and copy for ever."""
 IDLE_SECONDS = 15.0
 """Shorter than the keep-alive of common servers (uvicorn 5 s and gunicorn 2 s excepted: those end as one retried stale connection)."""
 
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         "_between_chunks",
         "_body",
         "_clock",
+        "_dry",
         "_ended",
         "_head",
         "_head_size",
@@ -98,7 +101,7 @@ class Connection(asyncio.Protocol):
         self.on_body = self._body.append  # httptools calls the list itself: no Python frame per chunk
         self._parser = httptools.HttpResponseParser(self)
         self._head: dict[str, str] = {}
-        self._head_size = 0
+        self._head_size = self._dry = 0
         self._ended = self._kept_alive = self._until_close = self._between_chunks = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -110,7 +113,7 @@ class Connection(asyncio.Protocol):
         self.sink, self.listener = sink, listener
         self.busy, self._now = True, 0.0
         self._ended = self._until_close = self._between_chunks = False
-        self._head_size = 0
+        self._head_size = self._dry = 0
         if len(request[-1]) < SMALL:
             self.transport.write(b"".join(request))  # cheaper than two buffers
         else:
@@ -136,10 +139,15 @@ class Connection(asyncio.Protocol):
         if body := self._body:
             chunk = body[0] if len(body) == 1 else b"".join(body)
             body.clear()
+            self._dry = 0
+        else:
+            self._dry += len(data)
         if self._ended:
             self._finish(None, now, chunk)
         elif chunk:
             self.sink(chunk, now)
+        elif self._dry > MOST_DRY:
+            self._finish("bad_response", now)
 
     def on_message_begin(self) -> None:
         if self._ended:

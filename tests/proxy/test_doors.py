@@ -125,3 +125,14 @@ async def test_ollamas_clients_learn_its_version(gate: Any, provide: Any) -> Non
     weir = await gate(await provide())
     client = await (await weir.client()).ask(b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n").finish()
     assert all(part.isdecimal() for part in client.document["version"].split("."))
+
+
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)])
+async def test_a_page_of_another_site(provide: Any, gate: Any, site: str, status: int) -> None:
+    """A browser says whose page makes a request: one of another site may not spend the operator's money, unless it is open (F2)."""
+    provider = await provide()
+    weir = await gate(provider)
+    client = await weir.fetch({"Sec-Fetch-Site": site, "Content-Type": "text/plain"})
+    assert (client.status, provider.total) == (status, int(status == 200))
+    opened = await gate(provider, server={"open": True})
+    assert (await opened.fetch({"Sec-Fetch-Site": site})).status == 200
