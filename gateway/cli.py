@@ -14,7 +14,7 @@ from rich.table import Table
 from gateway import __version__, logs
 from gateway.config import Config, ConfigErrors, json_schema, load, override
 from gateway.reload import Source
-from gateway.supervisor import Gateway, PortTaken, Supervisor
+from gateway.supervisor import Gateway, PortTaken, Supervisor, hold_signals
 
 DEFAULT_FILE = "routes.yaml"
 PIPE_WIDTH = 10_000
@@ -89,6 +89,7 @@ def serve(file: str, log_format: logs.LogFormat, **overrides: Any) -> None:
     SIGHUP           read the file again, as when it changes; a bad one is refused
     SIGUSR2          replace the workers one after the other; no call is lost
     """
+    hold_signals()
     source = Source(file, overrides)
     try:
         config = override(read(file), **overrides)

@@ -34,6 +34,11 @@ class PortTaken(Exception):
     """An address to listen on belongs to somebody else."""
 
 
+def hold_signals() -> None:
+    """Let what operators signal wait until there is a supervisor to act on it: until then it would end the process."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
+
+
 class Supervisor:
     """Keeps children running until it is told to stop: by SIGTERM, SIGINT, or `seconds` having passed.
 

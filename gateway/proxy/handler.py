@@ -17,6 +17,7 @@ from gateway.logs import blunder
 from gateway.proxy.attempts import Race
 from gateway.proxy.body import read_body
 from gateway.proxy.doors import JSON, Params
+from gateway.proxy.farewell import Farewell
 from gateway.proxy.headers import answer_headers, forwarded, left_out, returned, server_timing, still_true, tags, told, trace_context
 from gateway.proxy.plane import Live, Plane
 from gateway.proxy.rejoin import holder, stream_id
@@ -172,15 +173,31 @@ def held(trial: Trial) -> bytes:
 async def finish(live: Live, relay: Relay, failure: GatewayError | None) -> None:
     """End the client's answer as what it was: whole, or in an error that its dialect can tell."""
     if failure is None:
-        await live.reply.close(relay.tail)
+        await say_farewell(live, live.reply.close(relay.tail))
     elif relay.reading.is_stream:
         relay.end_with(failure)
         if failure.hangs_up:
             live.reply.hang_up_after()
         visibly = live.route.client.on_failure == "cut" or relay.reading.torn
-        await (live.reply.cut() if visibly else live.reply.close())
+        await say_farewell(live, live.reply.cut() if visibly else live.reply.close())
     else:
         live.reply.break_off()
+
+
+async def say_farewell(live: Live, ending: Awaitable[None]) -> None:
+    """Wait until the client has taken its answer. One that does not take it all has not got a whole one, whatever its upstream said."""
+    record, farewell = live.record, Farewell(live.plane, live.reply, live.route.client.write_timeout)
+    live.stop = farewell.kill
+    try:
+        await farewell.over(ending)
+    except (ConnectionError, asyncio.CancelledError):
+        cause = farewell.cause
+        if record.outcome == "completed":
+            record.outcome, record.error = (cause.outcome, cause.code) if cause is not None else ("client_disconnect", None)
+        if cause is None:
+            raise
+    finally:
+        live.stop = None
 
 
 async def refuse(live: Live, error: GatewayError) -> None:
@@ -193,14 +210,14 @@ async def refuse(live: Live, error: GatewayError) -> None:
         reply.write(live.dialect.error_event(error, live.call, begun=False))
         if error.hangs_up:
             reply.hang_up_after()
-        await reply.close()
+        await Farewell(live.plane, reply).over(reply.close())
         return
     headers = {**JSON, **answer_headers(record)}
     if error.retry_after is not None:
         headers["Retry-After"] = str(int(error.retry_after + 0.999))
     if error.hangs_up:
         headers["Connection"] = "close"
-    await reply.send(error.status, headers, live.dialect.error_body(error))
+    await Farewell(live.plane, reply).over(reply.send(error.status, headers, live.dialect.error_body(error)))
     record.status = error.status
 
 

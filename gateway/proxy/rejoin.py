@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway.core.errors import Rejected
 from gateway.core.messages import Rejoined
 from gateway.proxy.doors import JSON, Params
+from gateway.proxy.farewell import Farewell
 from gateway.proxy.neighbours import Neighbours
 from gateway.proxy.plane import Plane
 from gateway.proxy.reply import HIGH_WATER, Reply
@@ -81,7 +82,7 @@ class Rejoin:
                 raise unknown()
             owner, neighbours = int(asked[28:], 16), self._plane.neighbours
             if neighbours is not None and owner != neighbours.number and owner < len(neighbours):
-                await pass_on(request, reply, neighbours, owner)
+                await pass_on(self._plane, request, reply, neighbours, owner)
             else:
                 await self._come_back(asked, request, reply)
         except Rejected as error:
@@ -132,7 +133,7 @@ def last_event(request: web.BaseRequest) -> int:
     return int(said or "0")
 
 
-async def pass_on(request: web.BaseRequest, reply: Reply, neighbours: Neighbours, owner: int) -> None:
+async def pass_on(plane: Plane, request: web.BaseRequest, reply: Reply, neighbours: Neighbours, owner: int) -> None:
     """Hand a request to the worker whose stream it is about, and pass its answer on: no more is read than the client takes."""
     writer, began = None, False
     try:
@@ -145,7 +146,7 @@ async def pass_on(request: web.BaseRequest, reply: Reply, neighbours: Neighbours
                 reply.take_over()
                 began = True
             reply.transport.write(data)
-            await reply.drained()
+            await Farewell(plane, reply).over(reply.drained())
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         if not began:
             raise unknown() from None

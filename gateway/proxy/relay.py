@@ -49,6 +49,7 @@ class Relay:
         "killed",
         "reading",
         "tail",
+        "unheard",
         "why",
     )
 
@@ -69,7 +70,7 @@ class Relay:
         self._silent_since: float | None = None
         self.ended_at: float | None = None
         self.killed: GatewayError | None = None
-        self.cut_off = False
+        self.cut_off = self.unheard = False
 
     def feed(self, chunk: bytes, now: float, framed: bytes | None = None) -> None:
         """Pass on every whole event that has come, then look at it; a client that falls behind makes us stop reading."""
@@ -158,6 +159,7 @@ class Relay:
 
     def close(self) -> None:
         """Leave the watch, and an upstream that still speaks; may be called twice."""
+        self.unheard = self.unheard or self._clogged is not None
         self._live.plane.watch.watched.discard(self)
         self._live.stop = None
         if self._connection is not None and not self.ended:
@@ -198,6 +200,7 @@ class Relay:
             await self._reply.drained()
         except ConnectionError as gone:  # the client has left: its handler is being cancelled, and there is nothing to resume
             gone.__traceback__ = None  # who keeps the error must not keep the stream
+            self.unheard = True
             return
         finally:
             now = self._resumed_at = self._live.plane.clock()

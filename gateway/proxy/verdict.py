@@ -21,8 +21,8 @@ def verdict(live: Live, trial: Trial, relay: Relay) -> GatewayError | None:
     """
     record, observer, broken = live.record, relay.reading.observer, relay.reading.broken
     failure = broken or _cause(relay)
-    if failure is None and not relay.ended and not observer.complete:
-        return None  # the client has left first: `client_left` says so
+    if failure is None and (relay.unheard or not (relay.ended or observer.complete)):
+        return None  # the client has left first, before the end or with much of it not taken: `client_left` says so
     if failure is None and trial.failure is not None:
         record.outcome, record.error = "upstream_error", trial.failure.code
         # the upstream's own error answer has been passed on, word for word; if it broke off, so must what the client has of it
