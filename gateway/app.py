@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.core.errors import Aborted, Stopped
-from gateway.core.messages import Begun, Pulse, WorkerState
+from gateway.core.messages import Abort, Begun, Pulse, Watching, WorkerState
 from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
 from gateway.proxy.doors import JSON, Doors, Params, Serve
@@ -96,9 +96,13 @@ class Worker:
         setup = await asyncio.to_thread(Setup, config, self.plane.clock, self.plane.setup)
         self.plane.enter(setup)
 
-    def abort(self, stream_id: str) -> None:
-        """End a stream because an operator wants it; one that has ended meanwhile is left alone."""
-        if live := self.plane.live.get(stream_id):
+    def obey(self, order: Abort | Watching) -> None:
+        """Do what the recorder asks for: end a stream because an operator wants it, one that has ended meanwhile is left alone; or tell
+        of tokens, while somebody looks on."""
+        if isinstance(order, Watching):
+            self.plane.shown.clear()
+            self.plane.is_watched = order.on
+        elif live := self.plane.live.get(order.stream_id):
             live.end_early(Aborted("an operator has stopped this stream"))
 
     async def retire(self) -> None:

@@ -102,7 +102,7 @@ async def _serve(
     control: socket.socket | None,
     neighbours: Neighbours | None,
 ) -> None:
-    link = SocketLink(link_socket, lambda: worker.live(), lambda stream_id: worker.abort(stream_id))  # noqa: PLW0108  see below
+    link = SocketLink(link_socket, lambda: worker.live(), lambda order: worker.obey(order))  # noqa: PLW0108  see below
     worker = Worker(config, link, neighbours)  # it comes into being after its link
     ear = Ear(control, lambda word, config: orders.hear(word, config)) if control is not None else None  # noqa: PLW0108  likewise
     orders = Orders(worker, ear)

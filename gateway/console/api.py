@@ -12,10 +12,13 @@ from gateway import __version__
 from gateway.console.answers import HEADERS, answer
 from gateway.console.asked import BadQuery, read_query
 from gateway.console.guard import Guard
+from gateway.console.livefeed import LiveFeed
+from gateway.console.pages import add_pages
 from gateway.console.views import View, detail, live_detail, live_summary, route_view, summary
 from gateway.control import Outcome
 from gateway.telemetry.account import account
 from gateway.telemetry.live import SILENT, LiveStream
+from gateway.telemetry.overview import STEP
 from gateway.telemetry.prometheus import render
 from gateway.telemetry.query import Cursor, Query
 from gateway.telemetry.recorder import Recorder
@@ -26,6 +29,8 @@ INDEX = {
     "/healthz": "health of workers and recorder",
     "/api/streams": "streams, live first: route= outcome= upstream= model= stalled= slow= since= limit= cursor=",
     "/api/streams/{stream_id}": "one stream's whole record",
+    "/api/live": "what goes on, as server-sent events",
+    "/api/overview": "figures of the last 15 minutes, in steps of 10 s: route=",
     "/api/routes": "routes, their targets and what the workers think of them",
     "/api/traces/{trace_id}": "all streams of one trace",
     "/api/streams/{stream_id}/abort": "POST: end a live stream",
@@ -123,8 +128,23 @@ class Api:
     async def routes(self, _: web.Request) -> web.Response:
         recorder, now = self._recorder, time.monotonic()
         targets = recorder.live.targets(now)
-        views = [route_view(route, targets, now) for route in recorder.config.routes]
+        views = [route_view(route, targets, self._shares(route.name, now), now) for route in recorder.config.routes]
         return answer({"config_hash": recorder.config_hash, "routes": views})
+
+    def _shares(self, route: str, now: float) -> dict[str, float]:
+        """Return which share of a route's streams of the last 15 minutes each upstream had."""
+        total, _ = self._recorder.overview.read(now, route)
+        return {upstream: count / total.streams for upstream, count in total.upstreams.items()} if total.streams else {}
+
+    async def overview(self, request: web.Request) -> web.Response:
+        recorder, now = self._recorder, time.monotonic()
+        route = request.query.get("route")
+        total, steps = recorder.overview.read(now, route)
+        known = [recorder.objective(route)] if route else [each.slo.ttft for each in recorder.config.routes]
+        objectives = [objective for objective in known if objective is not None]
+        figures = {**total.figures(recorder.overview.covered(now)), "stalls_by": total.stalls}
+        points = [step.figures(STEP) for step in steps]
+        return answer({"step": STEP, "objective": max(objectives, default=None), "total": figures, "points": points})
 
     async def trace(self, request: web.Request) -> web.Response:
         trace_id, now = request.match_info["trace_id"].lower(), time.monotonic()
@@ -168,7 +188,10 @@ def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
     """Return the admin listener's application over a recorder; `ask` is who can reload, if anybody."""
     api = Api(recorder, ask)
     app = web.Application(middlewares=[_polite(Guard(lambda: recorder.config))])
-    app.router.add_get("/", api.index)
+    add_pages(app.router)
+    app.router.add_get("/api", api.index)
+    app.router.add_get("/api/overview", api.overview)
+    app.router.add_get("/api/live", LiveFeed(recorder).serve)
     app.router.add_get("/metrics", api.metrics)
     app.router.add_get("/healthz", api.health)
     app.router.add_get("/api/streams", api.streams)

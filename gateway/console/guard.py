@@ -8,9 +8,12 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.console.answers import answer
+from gateway.console.pages import ADDRESSES
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN = frozenset({"/healthz"})
+_OPEN = frozenset({"/healthz", *ADDRESSES})
+_PAGES = ("/static/", "/streams/", "/traces/")
+"""Documents and files of the console hold no fact of any stream: they ask for the token, and then ask the API with it."""
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -36,7 +39,8 @@ class Guard:
             if _host(request.host) in _LOOPBACK | {admin.host}:
                 return None
             return answer({"error": "this Host is not served; use 127.0.0.1 or localhost, or set admin.token"}, 403)
-        if request.path in _OPEN or _bears(request.headers.get("Authorization", ""), admin.token.get_secret_value()):
+        bears = _bears(request.headers.get("Authorization", ""), admin.token.get_secret_value())
+        if request.path in _OPEN or request.path.startswith(_PAGES) or bears:
             return None
         refusal = answer({"error": "a bearer token is needed"}, 401)
         refusal.headers["WWW-Authenticate"] = "Bearer"

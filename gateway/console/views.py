@@ -10,6 +10,8 @@ from gateway.telemetry.account import Account
 from gateway.telemetry.live import LiveStream, TargetView
 
 View = dict[str, Any]
+UNSEEN = 0.25
+"""Seconds that routing takes a target for which it has never measured."""
 
 
 def summary(told: Account, ended_unix: float | None) -> View:
@@ -34,10 +36,29 @@ def summary(told: Account, ended_unix: float | None) -> View:
         "chunks": record.cadence.chunks,
         "input_tokens": record.usage.input if record.usage else None,
         "output_tokens": record.usage.output if record.usage else None,
+        "tokens_per_second": _pace(told),
+        "gap_p50": record.cadence.gap_p50,
+        "gap_p95": record.cadence.gap_p95,
         "stalls": record.cadence.stall_count,
+        "stall_time": record.cadence.stall_time,
+        "stall_seconds": sum(record.cadence.stall_time.values()),
+        "tags": record.tags,
+        "prompt": record.prompt_name,
+        "prompt_version": record.prompt_version,
+        "session": record.session_id,
         "attempts": len(record.attempts),
         "cost_usd": told.cost,
     }
+
+
+def _pace(told: Account) -> float | None:
+    """Return tokens a second between the first token and the last; where the provider did not count them, chunks stand for tokens."""
+    record = told.record
+    tokens = record.usage.output if record.usage and record.usage.output else record.cadence.chunks
+    if record.first_token_at is None or record.last_token_at is None or tokens < 2:
+        return None
+    spoke = record.last_token_at - record.first_token_at
+    return (tokens - 1) / spoke if spoke > 0 else None
 
 
 def live_summary(stream: LiveStream, told: Account, now: float) -> View:
@@ -75,8 +96,40 @@ def live_detail(stream: LiveStream, told: Account, now: float) -> View:
     return {**detail(told), **{key: value for key, value in live_summary(stream, told, now).items() if key not in ("attempts", "stalls")}}
 
 
-def route_view(route: Route, targets: list[TargetView], now: float) -> View:
-    """A route, each of its targets as configured, and what the workers think of it."""
+def route_view(route: Route, targets: list[TargetView], shares: dict[str, float], now: float) -> View:
+    """A route, each of its targets as configured, what the workers think of it, its share of late, and which would be asked next."""
+    view = _route(route, targets, shares, now)
+    return {**view, "next": order(route, view["targets"])}
+
+
+def order(route: Route, targets: list[View]) -> list[View]:
+    """Return in which order the next request would most likely try the targets, and what speaks for each.
+
+    Policies draw: least-latency takes the better of two at random and explores a little, weighted and round-robin take turns.
+    """
+    known = [(target, seen) for target in targets for seen in (target["seen"] or [None])]
+    usable = [(target, seen) for target, seen in known if seen is None or seen["breaker"] != "open"] or known
+
+    def rank(option: tuple[View, View | None]) -> tuple[float, float]:
+        target, seen = option
+        score = seen["score"] if seen else UNSEEN
+        ranks = {"priority": (target["priority"], score), "weighted": (-target["weight"], 0.0), "round-robin": (0.0, 0.0)}
+        return ranks.get(route.policy, (0.0, score))
+
+    return [{"upstream": target["upstream"], "because": _because(route, target, seen)} for target, seen in sorted(usable, key=rank)]
+
+
+def _because(route: Route, target: View, seen: View | None) -> str:
+    score = f"score {seen['score'] * 1000:.0f} ms" if seen else f"never asked, taken for {UNSEEN * 1000:.0f} ms"
+    words = {
+        "priority": f"priority {target['priority']}, {score}",
+        "weighted": f"weight {target['weight']:g}",
+        "round-robin": "in turn",
+    }
+    return words.get(route.policy, score)
+
+
+def _route(route: Route, targets: list[TargetView], shares: dict[str, float], now: float) -> View:
     return {
         "name": route.name,
         "policy": route.policy,
@@ -90,7 +143,7 @@ def route_view(route: Route, targets: list[TargetView], now: float) -> View:
                 "weight": target.weight,
                 "priority": target.priority,
                 "seen": [
-                    _target(view, now)
+                    {**_target(view, now), "share": shares.get(view.upstream)}
                     for view in targets
                     if view.upstream == target.upstream and (target.model is None or view.model == target.model)
                 ],

@@ -50,6 +50,15 @@ class Rejoined(Struct, frozen=True, tag=True):
     route: str
 
 
+class Heard(Struct, frozen=True, tag=True):
+    """Tokens of a live stream since it was last told of, told only while somebody looks on: when reads brought them (monotonic seconds),
+    and how many each."""
+
+    stream_id: str
+    times: list[float]
+    many: list[int]
+
+
 class Ended(Struct, frozen=True, tag=True):
     """A stream's final record. `seq` numbers these per worker process, for the acknowledgement."""
 
@@ -100,5 +109,11 @@ class Abort(Struct, frozen=True, tag=True):
     stream_id: str
 
 
-FromWorker = Hello | Begun | Moved | Stalled | Rejoined | Ended | Pulse
-FromRecorder = Hello | Ack | Abort
+class Watching(Struct, frozen=True, tag=True):
+    """From the recorder: somebody looks on, so that every token is to be told of; or nobody does any more."""
+
+    on: bool
+
+
+FromWorker = Hello | Begun | Moved | Stalled | Heard | Rejoined | Ended | Pulse
+FromRecorder = Hello | Ack | Abort | Watching

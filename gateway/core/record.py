@@ -74,6 +74,8 @@ class Cadence(Struct, kw_only=True):
     `chunks` counts token-bearing events, `arrivals` the reads that brought them; gaps lie between arrivals, since that is what
     a reader feels. `gaps` is [(upper bound in seconds, count)], only bins that hold something; the bound past the last is inf.
     `stalls` keeps the first ones and the longest, at most 16; `stall_count` and `stall_time` (seconds, by blame) count all.
+    `ticks` are the steps from arrival to arrival in tenths of a millisecond, the first 0, of at most 4,096; `counts` says by place
+    how many tokens an arrival brought where it was not one.
     """
 
     chunks: int = 0
@@ -86,6 +88,8 @@ class Cadence(Struct, kw_only=True):
     stalls: list[Stall] = field(default_factory=list)
     stall_count: int = 0
     stall_time: dict[Blame, float] = field(default_factory=dict)
+    ticks: list[int] = field(default_factory=list)
+    counts: list[tuple[int, int]] = field(default_factory=list)
     burst: bool = False
 
 

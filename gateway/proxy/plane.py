@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gateway.config import Config, Route
 from gateway.core.call import Call
 from gateway.core.errors import GatewayError, Rejected
-from gateway.core.messages import Begun, Ended, FromWorker, Moved
+from gateway.core.messages import Begun, Ended, FromWorker, Heard, Moved
 from gateway.core.owners import Blame, Intervals, Ledger, Owner, blame
 from gateway.core.prompt import Prompt
 from gateway.core.record import State, StreamRecord
@@ -24,6 +24,7 @@ from gateway.proxy.shelf import Shelf
 from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
 from gateway.routing.health import Health
+from gateway.stream.cadence import CadenceMeter
 from gateway.wire.framing import Framing
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_MODEL = 256
 """Bytes of a model's name: longer than any provider's."""
+MOST_SHOWN = 500
+"""Streams of one worker of whose tokens an onlooker is told."""
 
 
 class Plane:
@@ -58,7 +61,8 @@ class Plane:
         self.shelf: Shelf[Taped] = Shelf()
         self.neighbours, self.number = neighbours, neighbours.number if neighbours is not None else 0
         self.pid = os.getpid()
-        self.stopping = self.retiring = False
+        self.stopping = self.retiring = self.is_watched = False
+        self.shown: dict[str, int] = {}
         self._empty: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -118,9 +122,20 @@ class Plane:
     def left(self, live: "Live") -> None:
         """A stream has ended."""
         self.live.pop(live.record.stream_id, None)
+        self.shown.pop(live.record.stream_id, None)
         self.arriving.discard(live)
         if not self.live and not self.arriving and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
+
+    def show(self, stream_id: str, meter: CadenceMeter) -> None:
+        """Tell whoever looks on of a stream's latest tokens; of the first few hundred streams only."""
+        place = self.shown.get(stream_id)
+        if place is None and len(self.shown) >= MOST_SHOWN:
+            return
+        times, many = meter.since(place or 0)
+        self.shown[stream_id] = (place or 0) + len(times)
+        if times:
+            self.tell(Heard(stream_id, times, many))
 
     def oldest_gap(self, now: float) -> float:
         """Return the longest silence, in seconds, that a relayed stream is in at this moment."""

@@ -214,6 +214,9 @@ class Relay:
     def tick(self, now: float) -> None:
         """Look at the stream from outside: first token heard, stall begun, client or upstream dead, keepalive due."""
         observer = self.reading.observer
+        self.reading.meter.bound()
+        if self._live.plane.is_watched and self.reading.is_stream:
+            self._live.plane.show(self._live.record.stream_id, self.reading.meter)
         if not self._told and observer.first_token_at is not None:
             self.tell_first_token()
             self._live.move("streaming", self._trial.attempt.upstream, observer.first_token_at)

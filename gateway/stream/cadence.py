@@ -1,5 +1,6 @@
 """When the tokens of one stream arrived: gaps in fine bins, stalls with their owner, and whether a silence ended in a flood."""
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable
 from math import inf
@@ -12,6 +13,8 @@ FINE_BOUNDS = subdivide(GAP_BOUNDS)
 BURST_FRAMES, BURST_GAP = 20, 2.0
 """So many token frames in one read after so many seconds of silence: somebody on the way holds tokens back."""
 FIRST_STALLS, MAX_STALLS = 8, 16
+MOST_TICKS = 4096
+"""Arrivals of one stream whose times are kept, so that it can be drawn and replayed token by token."""
 
 
 def upstream(start: float, end: float) -> Blame:  # noqa: ARG001 - the shape of every blamer
@@ -19,8 +22,13 @@ def upstream(start: float, end: float) -> Blame:  # noqa: ARG001 - the shape of 
     return "upstream"
 
 
+def _forget(at: float) -> None:
+    """Keep nothing."""
+
+
 class CadenceMeter:
-    """Counts arrivals of tokens and the gaps between them; memory is one count per bin and at most 16 stalls.
+    """Counts arrivals of tokens and the gaps between them; memory is one count per bin, at most 16 stalls, and 8 bytes for each of the
+    first few thousand arrivals, if `bound` is called now and then.
 
     Tokens of one read arrive together, so they have no gap between them. `threshold` and all times are seconds; a longer silence
     is a stall, and `blamer(start, end)` names who held most of it. The silence between the last token and `close` can be a stall
@@ -38,13 +46,16 @@ class CadenceMeter:
         "_excused",
         "_excused_at",
         "_first_at",
+        "_keep",
         "_longest",
+        "_many",
         "_notable",
         "_stall_count",
         "_stall_time",
         "_stalls",
         "_threshold",
         "last_at",
+        "times",
     )
 
     def __init__(
@@ -55,6 +66,9 @@ class CadenceMeter:
         self._bounds = bounds
         self._blamer = blamer
         self._counts = [0] * (len(bounds) + 1)
+        self.times = array("d")
+        self._keep = self.times.append
+        self._many: list[tuple[int, int]] = []
         self._chunks = 0
         self._longest = 0.0
         self._first_at = 0.0
@@ -72,6 +86,9 @@ class CadenceMeter:
         """Note one read that brought `chunks` token-bearing events."""
         last = self.last_at
         self.last_at = now
+        self._keep(now)
+        if chunks != 1 and len(self.times) <= MOST_TICKS:
+            self._many.append((len(self.times) - 1, chunks))
         if last is None:
             self._first_at = now
         else:
@@ -105,6 +122,16 @@ class CadenceMeter:
         self._note(last, now - last, 0)
         self._excused += now - last
         self._excused_at, self.last_at = (self.last_token_at or last, now), now
+
+    def bound(self) -> None:
+        """Keep no more times once there are enough of them; asked from time to time, because asking at every token would cost more."""
+        if len(self.times) > MOST_TICKS:
+            self._keep = _forget
+
+    def since(self, place: int) -> tuple[list[float], list[int]]:
+        """Return the times of the arrivals from the `place`-th on, as far as they are kept, and how many tokens came at each."""
+        many = dict(self._many)
+        return list(self.times[place:]), [many.get(at, 1) for at in range(place, len(self.times))]
 
     def overdue(self, now: float) -> bool:
         """Tell, once per silence, that the stream has been silent for longer than the threshold."""
@@ -144,6 +171,8 @@ class CadenceMeter:
             stall_count=self._stall_count,
             stall_time=dict(self._stall_time),
             burst=self._burst,
+            ticks=self._ticks(),
+            counts=list(self._many),
         )
         if self.last_at is not None and arrivals > 1:
             gaps = arrivals - 1
@@ -153,6 +182,15 @@ class CadenceMeter:
             cadence.gap_p50, cadence.gap_p95 = self._quantile(bins, 0.50 * gaps), self._quantile(bins, 0.95 * gaps)
             cadence.gap_max = self._longest
         return cadence
+
+    def _ticks(self) -> list[int]:
+        """Return the steps between the arrivals that are kept, in tenths of a millisecond, rounded so that their sum stays true."""
+        ticks, told = list[int](), 0
+        for at in self.times[:MOST_TICKS]:
+            passed = round((at - self._first_at) * 10_000)
+            ticks.append(passed - told)
+            told = passed
+        return ticks
 
     def _bins(self) -> list[tuple[float, float, int]]:
         """Return the bins that hold something: lower bound, upper bound, count."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.messages import Abort, Ack, FromRecorder, FromWorker, Hello
+from gateway.core.messages import Abort, Ack, FromRecorder, FromWorker, Hello, Watching
 
 PACKETS_A_WAKE = 8
 SECONDS_A_WAKE = 0.02
@@ -31,6 +31,7 @@ class Feed:
         self._greeting: Hello | None = None
         self._ack: Ack | None = None
         self._aborts: dict[str, Abort] = {}
+        self._watching: Watching | None = None
         self._due: asyncio.Handle | None = None
         self._blocked = False
 
@@ -67,6 +68,11 @@ class Feed:
     def abort(self, stream_id: str) -> None:
         """Tell the worker that an operator wants a stream to end; one told before it is said is told once."""
         self._aborts[stream_id] = Abort(stream_id)
+        self._soon()
+
+    def watching(self, on: bool) -> None:
+        """Tell the worker whether somebody looks on."""
+        self._watching = Watching(on)
         self._soon()
 
     def drain(self, seconds: float) -> None:
@@ -110,6 +116,8 @@ class Feed:
             self._greeting = None
         if self._ack is not None and self._say(self._ack):
             self._ack = None
+        if self._watching is not None and self._say(self._watching):
+            self._watching = None
         while self._aborts and self._say(self._aborts[stream_id := next(iter(self._aborts))]):
             del self._aborts[stream_id]
 

@@ -9,7 +9,21 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.core.messages import Ack, Begun, Ended, FromRecorder, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
+from gateway.core.messages import (
+    Abort,
+    Ack,
+    Begun,
+    Ended,
+    FromRecorder,
+    FromWorker,
+    Heard,
+    Hello,
+    Moved,
+    Pulse,
+    Rejoined,
+    Stalled,
+    Watching,
+)
 from gateway.core.record import StreamRecord
 
 KINDS: dict[type, str] = {
@@ -17,6 +31,7 @@ KINDS: dict[type, str] = {
     Begun: "begun",
     Moved: "moved",
     Stalled: "stalled",
+    Heard: "heard",
     Rejoined: "rejoined",
     Ended: "ended",
     Pulse: "pulse",
@@ -102,15 +117,17 @@ class _Ends:
 class SocketLink:
     """One end of an AF_UNIX SOCK_SEQPACKET pair that outlives both processes.
 
-    `snapshot` yields a `Begun` for each live stream: a recorder that says Hello is new and knows none of them. `abort` is called with
-    the id of a stream that an operator wants to end. `Ended` messages are numbered here, whatever `seq` they come with. The socket is
+    `snapshot` yields a `Begun` for each live stream: a recorder that says Hello is new and knows none of them. `obey` is called with
+    what the recorder wants of the worker. `Ended` messages are numbered here, whatever `seq` they come with. The socket is
     made non-blocking and stays its opener's to close.
     """
 
-    def __init__(self, sock: socket.socket, snapshot: Callable[[], Iterable[Begun]], abort: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, sock: socket.socket, snapshot: Callable[[], Iterable[Begun]], obey: Callable[[Abort | Watching], None] = lambda _: None
+    ) -> None:
         self._sock = sock
         self._snapshot = snapshot
-        self._abort = abort
+        self._obey = obey
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[FromRecorder] = msgspec.msgpack.Decoder(FromRecorder)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -268,7 +285,7 @@ class SocketLink:
             if message.pid == os.getpid():
                 self._ends.acknowledged(message.seq)
         else:
-            self._abort(message.stream_id)
+            self._obey(message)
 
     def _greet(self) -> None:
         """Introduce this worker to a recorder that knows nothing: Hello, each live stream, then all it may not have stored."""

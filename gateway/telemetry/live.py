@@ -109,9 +109,11 @@ class Live:
         self.streams[record.stream_id] = LiveStream(record, slot, state, record.upstream, since)
         return self.streams.pop(next(iter(self.streams))) if len(self.streams) > MOST_LIVE else None
 
-    def moved(self, message: Moved) -> None:
+    def moved(self, message: Moved) -> LiveStream | None:
+        """Note where a stream is; returns it, or None when nobody knows it."""
         if stream := self.streams.get(message.stream_id):
             stream.state, stream.upstream, stream.since, stream.blame = message.state, message.upstream, message.at, None
+        return stream
 
     def stalled(self, message: Stalled) -> LiveStream | None:
         """Mark a stream stalled; returns it, or None when nobody knows it."""

@@ -6,12 +6,12 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from gateway.config import Config
-from gateway.core.messages import Begun, Ended, FromWorker, Hello, Moved, Pulse, Rejoined, Stalled
+from gateway.core.messages import Begun, Ended, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Stalled
 from gateway.core.owners import Blame
 from gateway.core.record import StreamRecord
 from gateway.logs import blunder
@@ -27,6 +27,7 @@ from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.live import Live, LiveStream
 from gateway.telemetry.metrics import Family, Metrics
+from gateway.telemetry.overview import Overview
 from gateway.telemetry.store import Receipt, Store
 from gateway.telemetry.tally import Tally
 
@@ -43,6 +44,7 @@ KINDS = (
     "begun",
     "moved",
     "stalled",
+    "heard",
     "rejoined",
     "ended",
     "pulse",
@@ -59,10 +61,21 @@ KINDS = (
 too many, a span, a metric push, a row of the store, a line of the access log."""
 
 
+class Onlooker(Protocol):
+    """Somebody who watches streams live. What it hears it must take at once."""
+
+    def begun(self, stream: LiveStream) -> None: ...
+    def moved(self, stream: LiveStream) -> None: ...
+    def heard(self, stream_id: str, times: list[float], many: list[int]) -> None: ...
+    def stalled(self, stream: LiveStream) -> None: ...
+    def ended(self, told: Account) -> None: ...
+
+
 class Recorder:
     """One for all workers. Works the same in a process of its own (`connect` a socket per slot) and in-process (`receive`).
 
-    `span_exporter` replaces the configured OTLP exporter. `live`, `metrics` and `store` (None when its path is "off") may be read.
+    `span_exporter` replaces the configured OTLP exporter. `live`, `metrics`, `overview` and `store` (None when its path is "off") may be
+    read. Every one of `onlookers` hears of what goes on, as it is told.
     """
 
     def __init__(self, config: Config, *, span_exporter: SpanExporter | None = None) -> None:
@@ -71,6 +84,8 @@ class Recorder:
         self.live = Live()
         self.labels = Labels(config)
         self.metrics = Metrics(bounds(config))
+        self.overview = Overview(time.monotonic())
+        self.onlookers: set[Onlooker] = set()
         self.reload_error: str | None = None
         self.configured_at = time.monotonic()
         self.store = Store(telemetry.store.path, telemetry.store.retention, self._stored) if telemetry.store.path != "off" else None
@@ -95,6 +110,7 @@ class Recorder:
             Begun: self._begun,
             Moved: self._moved,
             Stalled: self._stalled,
+            Heard: self._heard,
             Rejoined: self._rejoined,
             Ended: self._ended,
             Pulse: self._pulse,
@@ -136,6 +152,19 @@ class Recorder:
         await asyncio.sleep(0)  # acknowledgements handed over by the store's thread
         for feed in self._feeds.values():
             feed.close()
+
+    def watch(self, onlooker: Onlooker) -> None:
+        """Let somebody hear of what goes on from now on."""
+        self.onlookers.add(onlooker)
+        self._tell_watching()
+
+    def unwatch(self, onlooker: Onlooker) -> None:
+        self.onlookers.discard(onlooker)
+        self._tell_watching()
+
+    def _tell_watching(self) -> None:
+        for feed in self._feeds.values():
+            feed.watching(bool(self.onlookers))
 
     def receive(self, message: FromWorker, slot: int = 0) -> None:
         """Take one message of a slot's worker; never raises."""
@@ -219,20 +248,35 @@ class Recorder:
         for orphan in self.live.hello(slot, message.pid, time.monotonic()):
             self._tell(_died(orphan, last_said), orphan.announced, None)
 
+        if self.onlookers and slot in self._feeds:
+            self._feeds[slot].watching(True)
+
+    def _heard(self, message: Heard, slot: int) -> None:  # noqa: ARG002 - the shape of every handler
+        for onlooker in self.onlookers:
+            onlooker.heard(message.stream_id, message.times, message.many)
+
     def _begun(self, message: Begun, slot: int) -> None:
         self.live.heard(slot, message.record.received_at, time.monotonic())
-        if message.record.stream_id not in self._told and self.live.begun(slot, message.record, message.state) is not None:
+        if message.record.stream_id in self._told:
+            return
+        if self.live.begun(slot, message.record, message.state) is not None:
             self.lose("live", 1)
+        for onlooker in self.onlookers:
+            onlooker.begun(self.live.streams[message.record.stream_id])
 
     def _moved(self, message: Moved, slot: int) -> None:
         self.live.heard(slot, message.at, time.monotonic())
-        self.live.moved(message)
+        if (stream := self.live.moved(message)) is not None:
+            for onlooker in self.onlookers:
+                onlooker.moved(stream)
 
     def _stalled(self, message: Stalled, slot: int) -> None:
         self.live.heard(slot, message.at, time.monotonic())
         stream = self.live.stalled(message)
         if stream is None:
             return  # its end will tell of the stall
+        for onlooker in self.onlookers:
+            onlooker.stalled(stream)
         self._tally.stalled(stream.record, stream.upstream, message.blame, message.phase)
         if message.phase in ("streaming", "draining"):  # only silences between tokens are among the record's stalls
             stream.announced[message.blame] = stream.announced.get(message.blame, 0) + 1
@@ -273,6 +317,9 @@ class Recorder:
         told = self.price(record)
         self._receipt_through(told, receipt)
         self._tally.add(told, announced)
+        self.overview.add(told, time.monotonic())
+        for onlooker in self.onlookers:
+            onlooker.ended(told)
         if self._log is not None:
             self._log.batches.put(told)
         if self._spans is not None and record.sampled:

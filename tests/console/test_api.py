@@ -166,9 +166,9 @@ async def test_metrics(serve: Serve, make_record: MakeRecord) -> None:
 
 
 async def test_the_index_and_what_is_not_there(serve: Serve) -> None:
-    """`/` says what there is; an unknown path or method is refused as JSON."""
+    """`/api` says what there is; an unknown path or method is refused as JSON."""
     _, session = await serve()
-    assert "/metrics" in (await get(session, "/"))["paths"]
+    assert "/metrics" in (await get(session, "/api"))["paths"]
     assert "error" in await get(session, "/nowhere", 404)
     async with session.post("/api/streams") as response:
         assert response.status == 405
@@ -176,14 +176,17 @@ async def test_the_index_and_what_is_not_there(serve: Serve) -> None:
 
 
 async def test_a_token_is_asked_for(serve: Serve) -> None:
-    """With a token set, everything but /healthz needs it, and any Host will do."""
+    """With a token set, every fact but /healthz needs it, the pages that ask for it do not, and any Host will do."""
     _, session = await serve(token="s3cret")
-    for path in ("/", "/metrics", "/api/streams", "/api/routes", "/nowhere"):
+    for path in ("/api", "/metrics", "/api/streams", "/api/routes", "/nowhere"):
         async with session.get(path) as response:
             assert response.status == 401
             assert response.headers["WWW-Authenticate"] == "Bearer"
         async with session.get(path, headers={"Authorization": "Bearer s3crets"}) as response:
             assert response.status == 401
+    for path in ("/", "/streams/a-stream", "/static/app.js"):
+        async with session.get(path) as response:
+            assert response.status == 200
     await get(session, "/healthz")
     await get(session, "/api/routes", Authorization="Bearer s3cret", Host="weir.example")
     await get(session, "/api/routes", 401, Authorization="Bearer s3cr\u00e9t")

@@ -40,7 +40,7 @@ def test_one_arrival_has_no_gap():
     """One read of tokens, however many, has no silence between tokens."""
     one = CadenceMeter(1.0)
     one.arrive(5.0, 30)
-    assert one.report() == Cadence(chunks=30, arrivals=1)
+    assert one.report() == Cadence(chunks=30, arrivals=1, ticks=[0], counts=[(0, 30)])
 
 
 def test_tokens_of_one_read_arrive_together():

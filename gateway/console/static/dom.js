@@ -1,0 +1,48 @@
+// Builds and replaces pieces of the page. Text is always text: nothing that a stream says can become markup.
+
+/** h("a", {href, onclick, class}, "text", node, ...): one element. Children that are null or false are left out. */
+export function h(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "style") Object.assign(element.style, value);
+    else element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...flat(children));
+  return element;
+}
+
+function flat(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+}
+
+/** Put new content into an element. */
+export function fill(element, ...children) {
+  element.replaceChildren(...flat(children));
+}
+
+/** Change an element's text only when it differs, so that nothing is laid out anew for nothing. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A short notice that leaves by itself. */
+export function toast(text) {
+  const note = h("p", {}, text);
+  document.getElementById("toasts").append(note);
+  setTimeout(() => note.remove(), 6000);
+}
+
+/** An id, shortened, that copies itself whole. */
+export function copyable(id) {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(id);
+      toast("Copied");
+    } catch {
+      toast(id);
+    }
+  };
+  return h("button", { class: "id", type: "button", title: `${id}: copy`, onclick: copy }, id.slice(0, 8));
+}
