@@ -8,6 +8,7 @@ import pytest
 
 from gateway.config import Config
 from gateway.core.errors import Aborted
+from gateway.core.messages import Abort
 from gateway.dialects import DIALECTS
 from gateway.proxy.setup import Setup
 from gateway.sim.faults import NeverEnding, SlowFirstToken, Stall
@@ -183,8 +184,8 @@ async def test_an_operator_ends_a_stream(provide: Any, gate: Any, until: Any, di
     weir = await gate(provider, dialects=[dialect])
     client = await (await weir.ask()).until(lambda: b"content" in weir.clients[0].body)
     [stream_id] = weir.plane.live
-    weir.worker.abort("f" * 32)
-    weir.worker.abort(stream_id)
+    weir.worker.obey(Abort("f" * 32))
+    weir.worker.obey(Abort(stream_id))
     await client.finish()
     assert b'"code":"operator_abort"' in client.body
     assert DONE not in client.body
@@ -200,7 +201,7 @@ async def test_before_its_first_byte_an_abort_is_a_status_nobody_retries(provide
     weir = await gate(provider, await provide(), first_token={"timeout": 60})
     client = await weir.ask()
     await until(lambda: provider.total)
-    weir.worker.abort(next(iter(weir.plane.live)))
+    weir.worker.obey(Abort(next(iter(weir.plane.live))))
     await client.finish()
     assert (client.status, client.document["error"]["code"]) == (Aborted.status, "operator_abort")
     assert (await weir.record()).outcome == "operator_abort"

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.core.events import Failed, Terminated
+from gateway.core.messages import Abort
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
 from gateway.sim.faults import NeverEnding, Silent
@@ -19,7 +20,7 @@ async def end(weir: Any, cause: str) -> None:
     if cause == "shutdown":
         await weir.worker.drain(0.05)
     else:
-        weir.worker.abort(next(iter(weir.plane.live)))
+        weir.worker.obey(Abort(next(iter(weir.plane.live))))
 
 
 @pytest.mark.parametrize("cause", CODES)
