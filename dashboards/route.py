@@ -210,6 +210,31 @@ MONEY = Row(
             queries=(Query(f'sum by (route) (rate(weir_cost_usd_total{{job=~"$job", route=~"$route"}}{EACH})) * 3600', "{{route}}"),),
             unit="currencyUSD",
         ),
+        Panel(
+            title="Cost of a trace",
+            about="US dollars a trace: all streams of one trace on this route together, as the steps of an agent are. Rising with the "
+            "same price per stream: more steps. GET /api/traces/{trace_id} has one.",
+            queries=(
+                Query(
+                    f'sum by (route) (rate(weir_cost_usd_total{{job=~"$job", route=~"$route"}}{EACH})) / '
+                    f'(sum by (route) (rate(weir_traces_total{{job=~"$job", route=~"$route"}}{EACH})) > 0)',
+                    "{{route}}",
+                ),
+            ),
+            unit="currencyUSD",
+        ),
+        Panel(
+            title="Streams of a trace",
+            about="How many streams a trace has on this route. 1: calls are not traced by the client, or agents take one step.",
+            queries=(
+                Query(
+                    f'sum by (route) (rate(weir_streams_total{{job=~"$job", route=~"$route", outcome!="rejected"}}{EACH})) / '
+                    f'(sum by (route) (rate(weir_traces_total{{job=~"$job", route=~"$route"}}{EACH})) > 0)',
+                    "{{route}}",
+                ),
+            ),
+            unit="short",
+        ),
     ),
 )
 

@@ -149,6 +149,13 @@ FAILURES = Row(
             steps=((None, GREEN), (0.1, RED)),
         ),
         Panel(
+            title="Connections closed under a call",
+            about="Kept-alive connections that it closed as a call was sent on them, a second. The call is sent again on a new one, and "
+            "nobody notices; many: its keep-alive time is shorter than ours.",
+            queries=(Query(f"sum by (upstream) (rate(weir_stale_connections_total{{{ONLY}}}{EACH}))", "{{upstream}}"),),
+            unit="cps",
+        ),
+        Panel(
             title="Output tokens",
             about="Output tokens a second as the provider counted them.",
             queries=(

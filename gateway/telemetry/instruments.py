@@ -66,6 +66,8 @@ _COUNTERS = (
      "Attempts begun after the client had its first bytes: 0, but for routes with `mid_stream: resume`."),
     ("weir_cost_usd_total", "weir.cost.usd", "{USD}", ("route", "tenant"),
      "Cost by public list prices; only of streams whose usage and price are known."),
+    ("weir_traces_total", "weir.traces", "{trace}", ("route",),
+     "Traces with a stream on this route, each counted at its first one's end: cost divided by these is the cost of a trace."),
     ("weir_reconnects_total", "weir.reconnects", "{reconnect}", ("route",),
      "Clients that came back for a stream after their connection had broken, counted when they come."),
     ("weir_client_retries_total", "weir.client_retries", "{retry}", ("route",),

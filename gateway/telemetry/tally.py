@@ -16,6 +16,8 @@ _REASONS = {
     "truncated": "truncated",
     "stalled": "stalled",
 }
+REMEMBERED = 50_000
+"""Traces that are known by now; one that goes on after so many others is counted again."""
 PHASES = frozenset({"queue", "connect", "first_token", "streaming", "draining"})
 
 
@@ -25,17 +27,21 @@ class Tally:
     def __init__(self, metrics: Metrics, labels: Labels) -> None:
         self._metrics = metrics
         self._labels = labels
+        self._traces: dict[tuple[str, str], None] = {}
         metrics.count("weir_reload_failed_total", (), 0)
         self.configure()
 
     def configure(self) -> None:
-        """Let the series of every configured route exist, so that their first increase can be seen."""
+        """Let the series of every configured route and upstream exist, so that their first increase can be seen."""
         for route in sorted(self._labels.routes):
             self._metrics.count("weir_retry_after_first_chunk_total", (route,), 0)
+        for upstream in sorted(self._labels.upstreams):
+            self._metrics.count("weir_stale_connections_total", (upstream,), 0)
 
     def add(self, account: Account, announced: Mapping[Blame, int]) -> None:
         """Count a stream that has ended; `announced` are its stalls counted already while it lived."""
         self._outcome(account)
+        self._trace(account.record)
         self._latencies(account)
         self._usage(account)
         self._cadence(account)
@@ -59,6 +65,15 @@ class Tally:
         self._metrics.count("weir_streams_total", labels)
         if account.cost is not None:
             self._metrics.count("weir_cost_usd_total", (self._labels.route(record.route), self._labels.tenant(record.tenant)), account.cost)
+
+    def _trace(self, record: StreamRecord) -> None:
+        key = (self._labels.route(record.route), record.trace_id)
+        if record.outcome == "rejected" or key in self._traces:
+            return
+        if len(self._traces) >= REMEMBERED:
+            del self._traces[next(iter(self._traces))]
+        self._traces[key] = None
+        self._metrics.count("weir_traces_total", key[:1])
 
     def _call(self, record: StreamRecord) -> tuple[str, ...]:
         route, upstream, model = self._labels.of(record)

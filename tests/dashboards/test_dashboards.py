@@ -79,7 +79,7 @@ def test_the_first_row_answers_the_first_question() -> None:
 def test_every_panel_can_be_acted_on(board: Json) -> None:
     """A title of its own, a description of more than a few words, a unit that Grafana knows, a query (G2)."""
     titles = [panel["title"] for panel in panels(board)]
-    assert len(titles) == len(set(titles)) > 10
+    assert len(titles) == len(set(titles)) >= 4
     for panel in panels(board):
         assert len(panel["description"].split()) >= 5, panel["title"]
         assert panel["fieldConfig"]["defaults"]["unit"] in UNITS

@@ -27,7 +27,7 @@ from tests.dashboards.conftest import SOUND
 Fixture = Callable[..., Any]
 FOLDER = Path(__file__).parents[2] / "dashboards"
 PATIENCE = 60.0
-VARIABLES = {"$__rate_interval": "15s", "$__range": "1m", "$job": ".*", "$route": ".*", "$upstream": ".*", "$model": ".*"}
+VARIABLES = {"$__rate_interval": "15s", "$__range": "1m", "$job": ".*", "$route": ".*", "$upstream": ".*", "$model": ".*", "$tenant": ".*"}
 """What Grafana puts for its variables when everything is chosen."""
 QUICK = Temper(ttft="20ms", gap="5ms", tokens=30)
 EAST = FirstOf(

@@ -1,13 +1,19 @@
 """Stalls are counted once, whether they were announced or not."""
 
 from collections.abc import Callable
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config import Config
 from gateway.core.owners import Blame
 from gateway.core.record import Attempt, Cadence, Stall, StreamRecord
-from gateway.telemetry.tally import BLAMES, reason, unannounced
+from gateway.telemetry.account import account
+from gateway.telemetry.instruments import bounds
+from gateway.telemetry.labels import Labels
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.tally import BLAMES, Tally, reason, unannounced
 
 blames = st.sampled_from(BLAMES)
 
@@ -31,3 +37,21 @@ def test_reasons_are_bounded(make_record: Callable[..., StreamRecord]) -> None:
     }
     assert said <= {"status", "status_4xx", "status_5xx", "status_429"}
     assert reason(Attempt(upstream="u", model="m", why="first", dialed_at=0.0, outcome="slow")) == "slow_first_token"
+
+
+def test_a_trace_is_counted_once_a_route(make_config: Callable[..., Config], make_record: Callable[..., StreamRecord]) -> None:
+    """Two streams of one trace on one route and one of it on another are a trace each; what was rejected is none."""
+    config = make_config()
+    metrics = Metrics(bounds(config))
+    tally = Tally(metrics, Labels(config))
+
+    def add(number: int, **fields: Any) -> None:
+        tally.add(account(make_record(number, **fields), None, None), {})
+
+    add(1, trace_id="a" * 32)
+    add(2, trace_id="a" * 32)
+    add(3, trace_id="a" * 32, route="a route of before")
+    add(4, trace_id="b" * 32)
+    add(5, trace_id="c" * 32, outcome="rejected")
+    [family] = [family for family in metrics.collect([], {}) if family.instrument.name == "weir_traces_total"]
+    assert dict(family.values) == {("chat",): 2, ("unmatched",): 1}
