@@ -15,6 +15,8 @@ from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
 from gateway.proxy.doors import JSON, Doors, Params, Serve
 from gateway.proxy.edge import Front
+from gateway.proxy.feedback import PATH as FEEDBACK
+from gateway.proxy.feedback import Listener
 from gateway.proxy.handler import Handler
 from gateway.proxy.neighbours import Neighbours
 from gateway.proxy.plane import Plane
@@ -162,7 +164,7 @@ def idle(connection: web.RequestHandler) -> bool:
 
 
 def data_plane(plane: Plane) -> Doors:
-    """Return the doors of the data plane: every endpoint of every dialect, its lists of models, the way back, and worker health."""
+    """Return the doors of the data plane: every endpoint of every dialect, lists of models, the way back, feedback, and worker health."""
     doors = Doors(DIALECTS, lambda: plane.config.server.open)
     lists: dict[str, list[Dialect]] = {}
     for dialect in DIALECTS.values():
@@ -178,6 +180,7 @@ def data_plane(plane: Plane) -> Doors:
 
     doors.add("GET", PATH, Realtime(plane), upgrades=True)
     doors.add("GET", STREAMS, Rejoin(plane))
+    doors.add("POST", FEEDBACK, Listener(plane, DIALECTS["openai"]))
 
     async def livez(_: web.BaseRequest, __: Params) -> web.Response:
         return web.Response(body=b'{"status":"alive"}', headers=JSON)

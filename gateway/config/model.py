@@ -206,6 +206,8 @@ class Store(Part):
     """SQLite file, relative to the working directory."""
     retention: Duration = Field(default=7 * 86400.0, gt=0)
     """How long streams are kept."""
+    max_size: Annotated[Size, Field(ge=16 * 1024 * 1024)] = 1024 * 1024 * 1024
+    """Size of the file and its write-ahead log beyond which the oldest streams go."""
 
 
 class Telemetry(Part):
@@ -283,6 +285,10 @@ class Config(Part):
         """Return every model name in the configuration: what a metric label may say, anything else being `other`."""
         served = {target.model for route in self.routes for target in route.targets if target.model is not None}
         return frozenset({*self.model_names(), *served})
+
+    def keeps_content(self, route: str) -> bool:
+        """Tell whether anything of what is said on a route is stored; nothing is on one that is not there."""
+        return any(each.name == route and each.content != "off" for each in self.routes)
 
     def latency_thresholds(self) -> list[float]:
         """Return every `slo.ttft` in seconds, ascending: bounds that latency histograms must have."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from gateway import __version__
@@ -14,7 +15,7 @@ from gateway.console.asked import BadQuery, read_query
 from gateway.console.guard import Guard
 from gateway.console.livefeed import LiveFeed
 from gateway.console.pages import add_pages
-from gateway.console.views import View, detail, live_detail, live_summary, route_view, summary
+from gateway.console.views import View, detail, feedback, live_detail, live_summary, route_view, summary
 from gateway.control import Outcome
 from gateway.telemetry.account import account
 from gateway.telemetry.live import SILENT, LiveStream
@@ -27,7 +28,8 @@ from gateway.telemetry.store import Kept, StoreUnreadable
 INDEX = {
     "/metrics": "metrics for Prometheus, OpenMetrics with exemplars when asked for",
     "/healthz": "health of workers and recorder",
-    "/api/streams": "streams, live first: route= outcome= upstream= model= stalled= slow= since= limit= cursor=",
+    "/api/streams": "streams, live first: route= outcome= upstream= model= prompt= prompt_version= session= tag.NAME= stalled= slow= "
+    "feedback= since= until= limit= cursor=",
     "/api/streams/{stream_id}": "one stream's whole record",
     "/api/live": "what goes on, as server-sent events",
     "/api/overview": "figures of the last 15 minutes, in steps of 10 s: route=",
@@ -82,14 +84,23 @@ class Api:
                 "config_hash": recorder.config_hash,
                 "last_reload_error": recorder.reload_error,
                 "dropped": recorder.dropped(),
+                "store": self._store(),
             }
         )
 
+    def _store(self) -> View | None:
+        """How large the store is, how large it may be, and how many seconds it reaches back."""
+        store = self._recorder.store
+        if store is None:
+            return None
+        return {"bytes": store.size, "max_bytes": store.max_size, "oldest": store.reach(time.time())}  # noqa: TID251 - it keeps calendar times
+
     async def streams(self, request: web.Request) -> web.Response:
-        query = read_query(request.query, time.time())  # noqa: TID251 - `since` may be an age by the calendar
+        today = time.time()  # noqa: TID251 - `since` and `until` may be ages by the calendar
+        query = read_query(request.query, today)
         now = time.monotonic()
-        live = self._live(query)
-        rows: list[View] = [live_summary(stream, account(stream.record), now) for stream in live[: query.limit]]
+        live = self._live(query) if query.lets_live(today) else []
+        rows: list[View] = [self._live_summary(stream, now) for stream in live[: query.limit]]
         if len(live) > query.limit:
             last = live[query.limit - 1].record
             return answer({"streams": rows, "next": Cursor(True, last.received_at, last.stream_id).text()})
@@ -101,12 +112,14 @@ class Api:
     async def stream(self, request: web.Request) -> web.Response:
         stream_id = request.match_info["stream_id"]
         if live := self._recorder.live.streams.get(stream_id):
-            return answer(live_detail(live, account(live.record), time.monotonic()))
+            said = self._recorder.feedback.waiting(stream_id)
+            return answer({**live_detail(live, account(live.record), time.monotonic()), "feedback": feedback(said)})
         store = self._recorder.store
         kept = await asyncio.to_thread(store.one, stream_id) if store is not None else None
         if kept is None:
             return answer({"error": "no such stream is live or stored"}, 404)
-        return answer({**detail(self._recorder.price(kept.record)), "state": "ended", "ended": kept.ended, "cost_usd": kept.cost})
+        view = {**detail(self._recorder.price(kept.record)), "state": "ended", "ended": kept.ended, "cost_usd": kept.cost}
+        return answer({**view, "feedback": feedback(kept.feedback)})
 
     async def abort(self, request: web.Request) -> web.Response:
         stream_id = request.match_info["stream_id"]
@@ -152,7 +165,7 @@ class Api:
         ended = await asyncio.to_thread(store.trace, trace_id) if store is not None else []
         rows = [self._summary(kept) for kept in ended]
         live = [stream for stream in self._recorder.live.streams.values() if stream.record.trace_id == trace_id]
-        rows += [live_summary(stream, account(stream.record), now) for stream in live]
+        rows += [self._live_summary(stream, now) for stream in live]
         if not rows:
             return answer({"error": "no stream of this trace is live or stored"}, 404)
         totals = {name: _sum(rows, name) for name in ("cost_usd", "input_tokens", "output_tokens")}
@@ -166,8 +179,7 @@ class Api:
         found = [
             stream
             for stream in self._recorder.live.streams.values()
-            if query.admits_live(stream.record, stream.upstream, bool(stream.announced) or stream.state == "stalled")
-            and _place(stream) > past
+            if query.admits_live(stream.record, stream.upstream, _is_stalled(stream), self._score(stream)) and _place(stream) > past
         ]
         return sorted(found, key=_place)
 
@@ -176,12 +188,18 @@ class Api:
         if store is None:
             return []
         cursor = query.cursor if query.cursor is not None and not query.cursor.live else None
-        asked = Query(columns=query.columns, stalled=query.stalled, slow=query.slow, since=query.since, limit=max(1, limit), cursor=cursor)
-        return await asyncio.to_thread(store.find, asked)
+        return await asyncio.to_thread(store.find, msgspec.structs.replace(query, limit=max(1, limit), cursor=cursor))
+
+    def _score(self, stream: LiveStream) -> int | None:
+        said = self._recorder.feedback.waiting(stream.record.stream_id)
+        return None if said is None else said.score
+
+    def _live_summary(self, stream: LiveStream, now: float) -> View:
+        return live_summary(stream, account(stream.record), now, self._recorder.feedback.waiting(stream.record.stream_id))
 
     def _summary(self, kept: Kept) -> View:
         objective = self._recorder.objective(kept.record.route)
-        return summary(account(kept.record, kept.cost, objective), kept.ended)
+        return summary(account(kept.record, kept.cost, objective), kept.ended, kept.feedback)
 
 
 def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
@@ -218,6 +236,10 @@ def _polite(guard: Guard) -> Callable[..., Awaitable[web.StreamResponse]]:
             return answer({"error": error.reason}, error.status)
 
     return polite
+
+
+def _is_stalled(stream: LiveStream) -> bool:
+    return bool(stream.announced) or stream.state == "stalled"
 
 
 def _place(stream: LiveStream) -> tuple[float, str]:

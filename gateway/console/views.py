@@ -8,14 +8,15 @@ from gateway.config import Route
 from gateway.core.record import StreamRecord
 from gateway.telemetry.account import Account
 from gateway.telemetry.live import LiveStream, TargetView
+from gateway.telemetry.opinions import Opinion
 
 View = dict[str, Any]
 UNSEEN = 0.25
 """Seconds that routing takes a target for which it has never measured."""
 
 
-def summary(told: Account, ended_unix: float | None) -> View:
-    """One row of the list; `state` is `ended` for ended streams."""
+def summary(told: Account, ended_unix: float | None, said: Opinion | None = None) -> View:
+    """One row of the list; `state` is `ended` for ended streams, `score` what somebody has said of it."""
     record = told.record
     return {
         "stream_id": record.stream_id,
@@ -46,9 +47,15 @@ def summary(told: Account, ended_unix: float | None) -> View:
         "prompt": record.prompt_name,
         "prompt_version": record.prompt_version,
         "session": record.session_id,
+        "score": said.score if said is not None else None,
         "attempts": len(record.attempts),
         "cost_usd": told.cost,
     }
+
+
+def feedback(said: Opinion | None) -> View | None:
+    """What somebody has said of a stream; `at` is unix seconds."""
+    return None if said is None else {"score": said.score, "comment": said.comment, "at": said.at}
 
 
 def _pace(told: Account) -> float | None:
@@ -61,10 +68,10 @@ def _pace(told: Account) -> float | None:
     return (tokens - 1) / spoke if spoke > 0 else None
 
 
-def live_summary(stream: LiveStream, told: Account, now: float) -> View:
+def live_summary(stream: LiveStream, told: Account, now: float, said: Opinion | None = None) -> View:
     """One row of a stream that goes on: no outcome yet, but an age, and how long it has been in its state."""
     return {
-        **summary(told, None),
+        **summary(told, None, said),
         "state": stream.state,
         "upstream": stream.upstream,
         "outcome": None,

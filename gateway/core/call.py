@@ -12,7 +12,8 @@ class Call(Struct, frozen=True, kw_only=True):
 
     `path` is relative to an upstream's `base_url` ("/chat/completions") and may carry a query; `body` is byte for byte what the client
     sent; `include_usage` is what the client itself said about a usage frame: None when it said nothing, or has nothing to say.
-    `choices` is how many answers it asked for in one, where the stream of all of them has one end.
+    `choices` is how many answers it asked for in one, where the stream of all of them has one end. `prompt_name` and `prompt_version` are
+    those of a prompt that the provider keeps, where the call refers to one.
     """
 
     dialect: str
@@ -27,3 +28,5 @@ class Call(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     seed: int | None = None
     choices: int = 1
+    prompt_name: str | None = None
+    prompt_version: str | None = None

@@ -50,6 +50,14 @@ class Rejoined(Struct, frozen=True, tag=True):
     route: str
 
 
+class Feedback(Struct, frozen=True, tag=True):
+    """Somebody has said what they think of a stream's answer, of any worker's: `score` is -1, 0 or 1."""
+
+    stream_id: str
+    score: int
+    comment: str | None = None
+
+
 class Heard(Struct, frozen=True, tag=True):
     """Tokens of a live stream since it was last told of, told only while somebody looks on: when reads brought them (monotonic seconds),
     and how many each."""
@@ -115,5 +123,5 @@ class Watching(Struct, frozen=True, tag=True):
     on: bool
 
 
-FromWorker = Hello | Begun | Moved | Stalled | Heard | Rejoined | Ended | Pulse
+FromWorker = Hello | Begun | Moved | Stalled | Heard | Rejoined | Feedback | Ended | Pulse
 FromRecorder = Hello | Ack | Abort | Watching

@@ -18,15 +18,28 @@ async def read_body(request: web.BaseRequest, patience: float) -> bytes:
     try:
         if request.content.is_eof():  # it has come with its head, as nearly all do: there is nothing to wait for
             return await request.read()
-        return await _arriving(request, patience)
+        return await _arriving(request, patience, request.client_max_size)
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge("the request body is larger than server.max_body") from error
     except web.RequestPayloadError as error:
         raise BodyBroken("the request body cannot be read: its chunks or its encoding are broken") from error
 
 
-async def _arriving(request: web.BaseRequest, patience: float) -> bytes:
-    content, limit, loop = request.content, request.client_max_size, asyncio.get_running_loop()
+async def read_small_body(request: web.BaseRequest, patience: float, limit: int) -> bytes:
+    """The same for a body of which no more than `limit` bytes are taken."""
+    try:
+        body = await (request.read() if request.content.is_eof() else _arriving(request, patience, limit))
+    except (web.HTTPRequestEntityTooLarge, BodyTooLarge) as error:
+        raise BodyTooLarge(f"the request body is larger than {limit} bytes") from error
+    except web.RequestPayloadError as error:
+        raise BodyBroken("the request body cannot be read: its chunks or its encoding are broken") from error
+    if len(body) > limit:
+        raise BodyTooLarge(f"the request body is larger than {limit} bytes")
+    return body
+
+
+async def _arriving(request: web.BaseRequest, patience: float, limit: int) -> bytes:
+    content, loop = request.content, asyncio.get_running_loop()
     if (request.content_length or 0) > limit:
         raise BodyTooLarge("the request body is larger than server.max_body")  # said by its head: none of it need come
     body, counted, enough = bytearray(), 0, SLOWEST * patience

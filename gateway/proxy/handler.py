@@ -248,16 +248,15 @@ def open_record(request: web.BaseRequest, plane: Plane, now: float) -> StreamRec
         received_unix=time.time(),  # noqa: TID251  the one place where a stream is tied to the wall clock
         received_at=now,
         tags=tags(request.headers),
-        prompt_name=bounded(request, "x-weir-prompt-name"),
-        prompt_version=bounded(request, "x-weir-prompt-version"),
-        session_id=bounded(request, "x-weir-session-id"),
+        prompt_name=bounded(request.headers.get("x-weir-prompt-name")),
+        prompt_version=bounded(request.headers.get("x-weir-prompt-version")),
+        session_id=bounded(request.headers.get("x-weir-session-id")),
         client_retry=int(retries) if retries.isascii() and retries.isdigit() and len(retries) < 4 else None,
     )
 
 
-def bounded(request: web.BaseRequest, header: str) -> str | None:
-    """Return a header's value, at most 128 characters of it."""
-    value = request.headers.get(header)
+def bounded(value: str | None) -> str | None:
+    """Return what a caller says about its call, at most 128 characters of it."""
     return told(value) if value else None
 
 
@@ -266,3 +265,5 @@ def describe(record: StreamRecord, call: Call, route: Route | None) -> None:
     record.dialect, record.operation, record.asked_model, record.streamed = call.dialect, call.operation, call.model[:256], call.stream
     record.temperature, record.top_p, record.max_tokens, record.seed = call.temperature, call.top_p, call.max_tokens, call.seed
     record.route = route.name if route else ""
+    if call.prompt_name is not None and record.prompt_name is None:  # what the headers say comes first
+        record.prompt_name, record.prompt_version = told(call.prompt_name), record.prompt_version or bounded(call.prompt_version)

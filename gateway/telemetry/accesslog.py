@@ -69,6 +69,10 @@ def line(account: Account) -> bytes:
             "stalls": record.cadence.stall_count,
             "attempts": len(record.attempts),
             "worker": record.worker,
+            "prompt": record.prompt_name,
+            "prompt_version": record.prompt_version,
+            "session": record.session_id,
+            "tags": record.tags,
         },
         option=orjson.OPT_APPEND_NEWLINE,
     )

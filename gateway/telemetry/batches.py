@@ -52,6 +52,11 @@ class Batches(Generic[Item]):
     def dropped(self) -> int:
         return self._refused + self._lost
 
+    @property
+    def waiting(self) -> int:
+        """How many items are queued."""
+        return len(self._queue)
+
     def start(self) -> None:
         self._thread.start()
 

@@ -1,21 +1,24 @@
 """Gauges: read from what is live at the moment somebody asks, so that a worker that is gone takes its values with it."""
 
+import time
 from collections.abc import Iterator
 
 from gateway import __version__
 from gateway.config import Config
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.live import Live, breaker_level
+from gateway.telemetry.store import Store
 
 Reading = tuple[str, tuple[str, ...], float]
 
 
 class Gauges:
-    """Reads the registry of live streams and workers."""
+    """Reads the registry of live streams and workers, and how full the store is."""
 
-    def __init__(self, live: Live, labels: Labels, config: Config) -> None:
+    def __init__(self, live: Live, labels: Labels, config: Config, store: Store | None) -> None:
         self._live = live
         self._labels = labels
+        self._store = store
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -27,6 +30,10 @@ class Gauges:
         """Yield (name, label values, value) of every gauge; `now` is monotonic seconds."""
         yield "weir_build_info", (__version__,), 1
         yield "weir_config_info", (self.config_hash,), 1
+        if self._store is not None:
+            yield "weir_store_bytes", (), self._store.size
+            if (reach := self._store.reach(time.time())) is not None:  # noqa: TID251 - the store's times are the calendar's
+                yield "weir_store_oldest_seconds", (), reach
         yield from self._active(now)
         yield from _targets(self._live, self._labels, now)
         for worker in self._live.present(now):

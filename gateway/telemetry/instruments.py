@@ -70,6 +70,8 @@ _COUNTERS = (
      "Traces with a stream on this route, each counted at its first one's end: cost divided by these is the cost of a trace."),
     ("weir_reconnects_total", "weir.reconnects", "{reconnect}", ("route",),
      "Clients that came back for a stream after their connection had broken, counted when they come."),
+    ("weir_feedback_total", "weir.feedback", "{opinion}", ("route", "score", "stream"),
+     "Scores that clients gave (-1, 0, 1), counted when a stream's is new or another, by what the stream was like."),
     ("weir_client_retries_total", "weir.client_retries", "{retry}", ("route",),
      "Calls that the client's SDK says it is making again."),
     ("weir_streams_without_usage_total", "weir.streams_without_usage", "{stream}", ("route", "outcome"),
@@ -104,6 +106,8 @@ _GAUGES = (
     ("weir_breaker_state", "weir.breaker_state", "{state}", ("upstream",),
      "0 closed, 1 half open, 2 open: the worst over workers and models."),
     ("weir_loop_lag_seconds", "weir.loop_lag", "s", ("worker",), "How late the worker's event loop was at its last heartbeat."),
+    ("weir_store_bytes", "weir.store.size", "By", (), "Size of the embedded store, its write-ahead log included."),
+    ("weir_store_oldest_seconds", "weir.store.oldest", "s", (), "How long ago the oldest stream in the store ended."),
     ("weir_build_info", "weir.build.info", "{info}", ("version",), "Always 1; the version is the label."),
     ("weir_config_info", "weir.config.info", "{info}", ("hash",), "Always 1; the hash of the running config is the label."),
 )  # fmt: skip

@@ -14,6 +14,7 @@ from gateway.core.messages import (
     Ack,
     Begun,
     Ended,
+    Feedback,
     FromRecorder,
     FromWorker,
     Heard,
@@ -33,6 +34,7 @@ KINDS: dict[type, str] = {
     Stalled: "stalled",
     Heard: "heard",
     Rejoined: "rejoined",
+    Feedback: "feedback",
     Ended: "ended",
     Pulse: "pulse",
 }

@@ -1,17 +1,18 @@
 """The recorder: receives what every worker says and tells every audience of each stream's one account."""
 
 import asyncio
-import functools
 import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from gateway.config import Config
-from gateway.core.messages import Begun, Ended, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Stalled
+from gateway.config.model import Store as StoreConfig
+from gateway.core.messages import Begun, Ended, Feedback, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Stalled
 from gateway.core.owners import Blame
 from gateway.core.record import StreamRecord
 from gateway.logs import blunder
@@ -22,6 +23,7 @@ from gateway.telemetry.cost import Prices
 from gateway.telemetry.export import MetricPump, SpanPump, metric_exporter
 from gateway.telemetry.export import span_exporter as configured_exporter
 from gateway.telemetry.feed import Feed
+from gateway.telemetry.feedback import Feedbacks
 from gateway.telemetry.gauges import Gauges
 from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
@@ -46,6 +48,7 @@ KINDS = (
     "stalled",
     "heard",
     "rejoined",
+    "feedback",
     "ended",
     "pulse",
     "packet",
@@ -57,8 +60,8 @@ KINDS = (
     "row",
     "line",
 )
-"""What can be lost: messages by kind, a packet nobody can read, a message nobody can handle, a live stream too many, a label
-too many, a span, a metric push, a row of the store, a line of the access log."""
+"""What can be lost: messages by kind (feedback also for want of a stream that it is about), a packet nobody can read, a message nobody
+can handle, a live stream too many, a label too many, a span, a metric push, a row of the store, a line of the access log."""
 
 
 class Onlooker(Protocol):
@@ -88,9 +91,11 @@ class Recorder:
         self.onlookers: set[Onlooker] = set()
         self.reload_error: str | None = None
         self.configured_at = time.monotonic()
-        self.store = Store(telemetry.store.path, telemetry.store.retention, self._stored) if telemetry.store.path != "off" else None
-        self._gauges = Gauges(self.live, self.labels, config)
+        self._told: dict[str, None] = {}
         self._tally = Tally(self.metrics, self.labels)
+        self.feedback = Feedbacks(self, self._told, self._tally.judged)
+        self.store = self._make_store(telemetry.store) if telemetry.store.path != "off" else None
+        self._gauges = Gauges(self.live, self.labels, config, self.store)
         self._objectives = {route.name: route.slo.ttft for route in config.routes}
         self._prices = Prices()
         self._log = AccessLog(telemetry.access_log) if telemetry.access_log != "off" else None
@@ -99,7 +104,6 @@ class Recorder:
         self._feeds: dict[int, Feed] = {}
         self._lags: dict[int, float] = {}
         self._resynced: dict[int, float] = {}
-        self._told: dict[str, None] = {}
         self._lost: dict[str, int] = {}
         self._complaints = Complaints()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -112,6 +116,7 @@ class Recorder:
             Stalled: self._stalled,
             Heard: self._heard,
             Rejoined: self._rejoined,
+            Feedback: self.feedback.heard,
             Ended: self._ended,
             Pulse: self._pulse,
         }
@@ -125,6 +130,7 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._prices.load)
         if self.store is not None:
+            await asyncio.to_thread(self.store.prepare)
             self._told.update(dict.fromkeys(reversed(await asyncio.to_thread(self.store.newest_ids, REMEMBERED // 2))))
             self.store.start()
         for audience in (self._log, self._spans, self._pushes):
@@ -316,6 +322,7 @@ class Recorder:
             del self._told[next(iter(self._told))]
         told = self.price(record)
         self._receipt_through(told, receipt)
+        self.feedback.ended(told)
         self._tally.add(told, announced)
         self.overview.add(told, time.monotonic())
         for onlooker in self.onlookers:
@@ -332,11 +339,15 @@ class Recorder:
         elif receipt is not None:
             self._acknowledge([receipt])
 
-    def _stored(self, receipts: list[Receipt]) -> None:
-        """In the store's thread: these rows are committed, or lost and counted."""
+    def _make_store(self, wanted: StoreConfig) -> Store:
+        done, answered = partial(self._in_loop, self._acknowledge), partial(self._in_loop, self.feedback.answered)
+        return Store(wanted.path, wanted.retention, done, max_size=wanted.max_size, keeps=self.feedback.keeps, answered=answered)
+
+    def _in_loop(self, hear: Callable[[Any], None], news: Any) -> None:
+        """In the store's thread: rows are committed, or lost and counted; or it is known what became of feedback."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed already: nobody is left to be told
-                self._loop.call_soon_threadsafe(functools.partial(self._acknowledge, receipts))
+                self._loop.call_soon_threadsafe(hear, news)
 
     def _acknowledge(self, receipts: Iterable[Receipt]) -> None:
         for receipt in receipts:

@@ -1,10 +1,10 @@
 """The embedded store: SQLite with one writer thread; a full disk, a lock or a broken file costs counted rows and nothing else."""
 
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -13,22 +13,20 @@ from gateway.core.record import StreamRecord
 from gateway.telemetry.account import Account
 from gateway.telemetry.archive import freeze, thaw
 from gateway.telemetry.batches import Batches
-from gateway.telemetry.query import Query
+from gateway.telemetry.opinions import Answers, Keeps, Opinion, join
+from gateway.telemetry.query import SOURCE, Query
+from gateway.telemetry.schema import ADD_TAG, prepare
+from gateway.telemetry.upkeep import Upkeep
 
 QUEUE, BATCH, WINDOW = 10_000, 500, 0.2
 LOCK_WAIT = 2.0
-SWEEP_EVERY, SWEEP_ROWS = 60.0, 2000
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS streams (
-  stream_id TEXT NOT NULL UNIQUE, trace_id TEXT, ended REAL, received REAL, route TEXT, upstream TEXT, model TEXT, outcome TEXT,
-  stalled INTEGER, slow INTEGER, ttft REAL, duration REAL, cost REAL, record TEXT
-);
-CREATE INDEX IF NOT EXISTS streams_ended ON streams (ended, stream_id);
-CREATE INDEX IF NOT EXISTS streams_trace ON streams (trace_id);
-"""
+MAX_SIZE = 1 << 30
 CACHE_KIB = 16 * 1024
 """Enough for the inner pages of the indexes over random ids: with SQLite's own 2 MiB most inserts would read from the file."""
-_INSERT = "INSERT OR IGNORE INTO streams VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = (
+    "INSERT OR IGNORE INTO streams (stream_id, trace_id, ended, received, route, upstream, model, outcome, stalled, slow, ttft, duration, "
+    "cost, record, prompt, prompt_version, session) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
 
 
 class Receipt(Struct, frozen=True):
@@ -40,10 +38,21 @@ class Receipt(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """What is put to the store; without an account it only carries the receipt through, in its turn."""
+    """What is put to the store; without an account it only carries the receipt, or what somebody thinks, through in its turn."""
 
     account: Account | None
     receipt: Receipt | None
+    opinion: Opinion | None = None
+
+
+class _Batch(Struct):
+    """What is written in one transaction."""
+
+    accounts: list[Account] = []
+    opinions: list[Opinion] = []
+
+    def __len__(self) -> int:
+        return len(self.accounts) + len(self.opinions)
 
 
 class Kept(Struct, frozen=True):
@@ -52,6 +61,7 @@ class Kept(Struct, frozen=True):
     record: StreamRecord
     ended: float
     cost: float | None
+    feedback: Opinion | None = None
 
 
 class StoreUnreadable(Exception):
@@ -59,22 +69,52 @@ class StoreUnreadable(Exception):
 
 
 class Store:
-    """Writes accounts and answers questions. `done(receipts)` is called in the writer's thread when their rows are no longer ours."""
+    """Writes accounts and opinions, and answers questions. `done(receipts)` is called in the writer's thread when their rows are no longer
+    ours, `answered` when it is known what became of opinions; `keeps` says of which routes comments are kept."""
 
-    def __init__(self, path: str, retention: float, done: Callable[[list[Receipt]], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        retention: float,
+        done: Callable[[list[Receipt]], None],
+        *,
+        max_size: int = MAX_SIZE,
+        keeps: Keeps = lambda _: False,
+        answered: Callable[[Answers], None] = lambda _: None,
+    ) -> None:
         self.path = Path(path)
-        self._retention = retention
-        self._done = done
+        self._upkeep = Upkeep(self.path, retention, max_size)
+        self._done, self._keeps, self._answered = done, keeps, answered
         self._connection: sqlite3.Connection | None = None
-        self._swept_at = 0.0
         self.set_aside = 0
         self.batches: Batches[Row] = Batches("rows", self._write, limit=QUEUE, batch=BATCH, window=WINDOW)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and its write-ahead log, as of the last write."""
+        return self._upkeep.size
+
+    @property
+    def max_size(self) -> int:
+        return self._upkeep.max_size
+
+    def reach(self, now_unix: float) -> float | None:
+        """Return how many seconds ago the oldest stream ended, as of the last write; None when there is none."""
+        return None if self._upkeep.oldest is None else max(0.0, now_unix - self._upkeep.oldest)
+
+    def prepare(self) -> None:
+        """Bring the file up to date, or make it, before anybody asks; blocks. What fails here is tried again with the first row."""
+        self._commit(_Batch())
 
     def start(self) -> None:
         self.batches.start()
 
     def put(self, account: Account | None, receipt: Receipt | None) -> bool:
         return self.batches.put(Row(account, receipt))
+
+    def say(self, opinion: Opinion) -> bool:
+        """Join an opinion to its stream, after everything that was put before it; False when too much waits: streams come first."""
+        return self.batches.waiting <= QUEUE // 2 and self.batches.put(Row(None, None, opinion))
 
     def close(self, seconds: float) -> None:
         """Write what is queued, for at most `seconds`."""
@@ -84,43 +124,52 @@ class Store:
     # The writer's thread.
 
     def _write(self, batch: list[Row]) -> int:
-        rows = [_row(row.account) for row in batch if row.account is not None]
+        accounts = [row.account for row in batch if row.account is not None]
+        opinions = [row.opinion for row in batch if row.opinion is not None]
         try:
-            return self._commit(rows)
+            return self._commit(_Batch(accounts, opinions))
         finally:
             self._done([row.receipt for row in batch if row.receipt is not None])
 
-    def _commit(self, rows: list[tuple[object, ...]]) -> int:
+    def _commit(self, batch: _Batch) -> int:
         """Returns how many rows were lost. A file that is no database, or no longer one, is set aside and begun anew."""
         for again in (True, False):
             try:
-                self._insert(rows)
-            except sqlite3.OperationalError:  # locked, full, read-only, no such folder: perhaps better next time
+                answers = self._insert(batch)
+            except (sqlite3.OperationalError, sqlite3.IntegrityError):  # locked, full, read-only, no such folder: perhaps better next time
                 self._disconnect()
-                return len(rows)
+                return len(batch)
             except sqlite3.DatabaseError:
                 self._disconnect()
                 if not again or not self._set_aside():
-                    return len(rows)
+                    return len(batch)
             else:
+                if batch.opinions:
+                    self._answered(answers)
                 break
         return 0
 
-    def _insert(self, rows: list[tuple[object, ...]]) -> None:
+    def _insert(self, batch: _Batch) -> Answers:
         if not self.path.exists():  # deleted under us: what went to the open file would be lost unseen
             self._disconnect()
         self._connection = self._connection or self._connect()
+        if self._upkeep.overflows(self._connection):
+            raise sqlite3.OperationalError("the write-ahead log is too long")
         with self._connection as transaction:
-            transaction.executemany(_INSERT, rows)
-            self._sweep(transaction)
+            transaction.executemany(_INSERT, [_row(account) for account in batch.accounts])
+            transaction.executemany(ADD_TAG, [tag for account in batch.accounts for tag in _tags(account.record)])
+            answers = join(transaction, batch.opinions, self._keeps)
+            self._upkeep.sweep(transaction)
+        self._upkeep.settle(self._connection)
+        return answers
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=LOCK_WAIT, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            self._upkeep.tune(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            connection.executescript(_SCHEMA)
+            prepare(connection)
         except sqlite3.Error:
             connection.close()
             raise
@@ -130,16 +179,6 @@ class Store:
         if self._connection is not None:
             with closing(self._connection):
                 self._connection = None
-
-    def _sweep(self, transaction: sqlite3.Connection) -> None:
-        """Delete what is older than the retention, a bounded piece at a time: no write waits long for it."""
-        now = time.monotonic()
-        if self._swept_at and now - self._swept_at < SWEEP_EVERY:
-            return
-        limit = time.time() - self._retention  # noqa: TID251 - retention is kept by the calendar, as `ended` is
-        oldest = "DELETE FROM streams WHERE stream_id IN (SELECT stream_id FROM streams WHERE ended < ? ORDER BY ended LIMIT ?)"
-        if transaction.execute(oldest, (limit, SWEEP_ROWS)).rowcount < SWEEP_ROWS:
-            self._swept_at = now
 
     def _set_aside(self) -> bool:
         self.set_aside += 1
@@ -155,16 +194,16 @@ class Store:
 
     def find(self, query: Query) -> list[Kept]:
         """Return ended streams, newest first. Raises StoreUnreadable."""
-        where, values = query.where()
-        return self._read(f"{_SELECT} WHERE {where} ORDER BY ended DESC, stream_id DESC LIMIT ?", [*values, query.limit])
+        sql, values = query.sql()
+        return self._read(sql, values)
 
     def one(self, stream_id: str) -> Kept | None:
         """Return one ended stream. Raises StoreUnreadable."""
-        return next(iter(self._read(f"{_SELECT} WHERE stream_id = ?", [stream_id])), None)
+        return next(iter(self._read(f"{SOURCE} WHERE streams.stream_id = ?", [stream_id])), None)
 
     def trace(self, trace_id: str) -> list[Kept]:
         """Return the ended streams of one trace, oldest first, at most 1000. Raises StoreUnreadable."""
-        return self._read(f"{_SELECT} WHERE trace_id = ? ORDER BY received LIMIT 1000", [trace_id])
+        return self._read(f"{SOURCE} WHERE trace_id = ? ORDER BY received LIMIT 1000", [trace_id])
 
     def newest_ids(self, count: int) -> list[str]:
         """Return the ids of the streams stored last: what a predecessor of this recorder has told already."""
@@ -173,25 +212,30 @@ class Store:
         except StoreUnreadable:
             return []
 
-    def _read(self, sql: str, values: list[str | float]) -> list[Kept]:
+    def _read(self, source: str, values: list[str | float]) -> list[Kept]:
+        """Return the streams that `FROM ...` finds."""
         try:
-            return [Kept(thaw(text), ended, cost) for text, ended, cost in self._select(sql, values)]
+            return [_kept(*row) for row in self._select(f"SELECT {_KEPT} {source}", values)]
         except msgspec.MsgspecError as error:
             raise StoreUnreadable(str(error)) from error
 
-    def _select(self, sql: str, values: list[str | float]) -> list[tuple[str, float, float | None]]:
+    def _select(self, sql: str, values: list[str | float]) -> list[Any]:
         if not self.path.exists():
             return []
         try:
             with closing(sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=LOCK_WAIT)) as connection:
                 return connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            if "no such table" in str(error):  # the writer has just made the file
+            if "no such table: streams" in str(error):  # the writer has just made the file
                 return []
             raise StoreUnreadable(str(error)) from error
 
 
-_SELECT = "SELECT record, ended, cost FROM streams"
+_KEPT = "record, streams.ended, cost, streams.stream_id, score, comment, at"
+
+
+def _kept(text: str, ended: float, cost: float | None, *said: Any) -> Kept:
+    return Kept(thaw(text), ended, cost, Opinion(*said) if said[1] is not None else None)
 
 
 def ended_unix(record: StreamRecord) -> float:
@@ -205,4 +249,9 @@ def _row(account: Account) -> tuple[object, ...]:
         *(record.stream_id, record.trace_id, ended_unix(record), record.received_unix),
         *(record.route, record.upstream, record.asked_model, record.outcome, int(record.stalled), int(account.slow)),
         *(account.ttft, account.duration, account.cost, freeze(record)),
+        *(record.prompt_name, record.prompt_version, record.session_id),
     )
+
+
+def _tags(record: StreamRecord) -> list[tuple[object, ...]]:
+    return [(name, value, ended_unix(record), record.stream_id) for name, value in record.tags.items()]

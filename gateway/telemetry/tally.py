@@ -7,6 +7,7 @@ from gateway.core.record import Attempt, StreamRecord, Waits
 from gateway.telemetry.account import Account
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.metrics import Exemplar, Metrics
+from gateway.telemetry.opinions import Judged
 
 BLAMES: tuple[Blame, ...] = ("upstream", "client", "gateway")
 _REASONS = {
@@ -58,6 +59,10 @@ class Tally:
     def rejoined(self, route: str) -> None:
         """Count a client that has come back for its stream."""
         self._metrics.count("weir_reconnects_total", (self._labels.route(route),))
+
+    def judged(self, judged: Judged) -> None:
+        """Count a score that is new for its stream."""
+        self._metrics.count("weir_feedback_total", (self._labels.route(judged.route), str(judged.score), judged.kind))
 
     def _outcome(self, account: Account) -> None:
         record = account.record

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from gateway.core.messages import Begun, Ended, Hello, Pulse, Stalled, TargetState
+from gateway.core.messages import Begun, Ended, Feedback, Hello, Pulse, Stalled, TargetState
 from gateway.core.record import StreamRecord
 from gateway.telemetry.recorder import TAKEN_ON_WITHIN, Recorder
 
@@ -80,8 +81,110 @@ async def test_filters(serve: Serve, make_record: MakeRecord) -> None:
     assert await names("since=1h") == {"stream-1", "stream-2", "stream-3"}
 
 
+async def test_dimensions_filter_both_halves(serve: Serve, make_record: MakeRecord) -> None:
+    """Prompt, version, session, tags, score and time, of ended and of live streams alike; all must hold."""
+    recorder, session = await serve()
+    named = {"prompt_name": "greet, loudly", "session_id": "s&1"}
+    for number in (1, 2):
+        recorder.receive(Ended(number, make_record(number, prompt_version=str(number), tags={"env": "prod", "n": str(number)}, **named)))
+    recorder.receive(Begun(make_record(3, ended_at=None, prompt_version="1", tags={"env": "prod", "n": "3"}, **named)))
+    recorder.receive(Begun(make_record(4, ended_at=None)))
+    recorder.receive(Feedback("stream-3", -1))
+    await stored(recorder, 2)
+    recorder.receive(Feedback("stream-2", 1))
+    await until_said(session, "stream-2")
+
+    async def names(query: str) -> str:
+        rows = (await get(session, f"/api/streams?{query}"))["streams"]
+        return "".join(sorted(row["stream_id"].removeprefix("stream-") for row in rows))
+
+    assert await names("prompt=greet,%20loudly") == "123"
+    assert await names("prompt=greet") == ""
+    assert await names("prompt=greet,%20loudly&prompt_version=1") == "13"
+    assert await names("prompt_version=1&prompt_version=2") == "123"
+    assert await names("session=s%261&model=tiny") == "123"
+    assert await names("tag.env=prod") == "123"
+    assert await names("tag.ENV=prod&tag.n=2") == "2"
+    assert await names("tag.n=1&tag.n=2") == ""
+    assert await names("tag.env=prod&tag.n=3&session=s%261") == "3"
+    assert await names("feedback=-1") == "3"
+    assert await names("feedback=-1,1") == "23"
+    assert await names("feedback=0") == ""
+    assert await names("since=1h") == "1234"
+    assert await names("since=1h&until=1s") == "12"
+    assert await names("until=1h") == ""
+    assert await names("since=1h&until=99999999999") == "1234"
+    rows = {row["stream_id"]: row for row in (await get(session, "/api/streams"))["streams"]}
+    assert [rows[f"stream-{number}"]["score"] for number in (1, 2, 3, 4)] == [None, 1, -1, None]
+    assert [rows["stream-2"][name] for name in ("prompt", "prompt_version", "session")] == ["greet, loudly", "2", "s&1"]
+    assert (await get(session, "/api/streams/stream-2"))["feedback"]["score"] == 1
+    live = (await get(session, "/api/streams/stream-3"))["feedback"]
+    assert (live["score"], live["comment"], abs(live["at"] - now_unix()) < 60) == (-1, None, True)
+    assert (await get(session, "/api/streams/stream-1"))["feedback"] is None
+    assert (await get(session, "/api/streams/stream-4"))["feedback"] is None
+
+
+def now_unix() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+async def until_said(session: ClientSession, stream_id: str) -> None:
+    async with asyncio.timeout(5):
+        while (await get(session, f"/api/streams/{stream_id}"))["feedback"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_pages_of_one_tag(serve: Serve, make_record: MakeRecord) -> None:
+    """Paging through what a tag leads to gives every stream once, live ones too."""
+    recorder, session = await serve()
+    for number in range(1, 8):
+        recorder.receive(Ended(number, make_record(number, tags={"env": "prod" if number % 2 else "test"})))
+    for number in (9, 11):
+        recorder.receive(Begun(make_record(number, ended_at=None, tags={"env": "prod"})))
+    await stored(recorder, 7)
+    for limit in (1, 2, 3, 100):
+        found, cursor = [], ""
+        while cursor is not None:
+            page = await get(session, f"/api/streams?tag.env=prod&limit={limit}&cursor={cursor}")
+            found += [row["stream_id"] for row in page["streams"]]
+            cursor = page["next"]
+        assert found == [f"stream-{number}" for number in (9, 11, 7, 5, 3, 1)]
+
+
+async def test_the_size_of_the_store(serve: Serve, make_record: MakeRecord) -> None:
+    """/healthz and /metrics say how large it is, how large it may be, and how far back it reaches."""
+    recorder, session = await serve()
+    store = (await get(session, "/healthz"))["store"]
+    assert (store["oldest"], store["bytes"] > 0, store["max_bytes"]) == (None, True, 1 << 30)
+    recorder.receive(Ended(1, make_record(1, received_unix=now_unix() - 1000)))
+    await stored(recorder, 1)
+    async with asyncio.timeout(5):
+        while (store := (await get(session, "/healthz"))["store"])["oldest"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert 998 < store["oldest"] < 1100
+    async with session.get("/metrics") as response:
+        samples = dict(line.split(" ") for line in (await response.text()).splitlines() if line.startswith("weir_store_"))
+    assert float(samples["weir_store_bytes"]) >= store["bytes"] > 20_000
+    assert 998 < float(samples["weir_store_oldest_seconds"]) < 1100
+
+
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=x", "limit=99999", "cursor=x", "since=never", "since=nan", "slow=x", "stalled=2", "wat=1"]
+    "query",
+    [
+        "limit=0",
+        "limit=x",
+        "limit=99999",
+        "cursor=x",
+        "since=never",
+        "since=nan",
+        "slow=x",
+        "stalled=2",
+        "wat=1",
+        "feedback=2",
+        "feedback=-1,x",
+        "until=x",
+        "&".join(f"tag.n={n}" for n in range(17)),
+    ],
 )
 async def test_a_bad_query_is_told_so(query: str, serve: Serve) -> None:
     """400 with the reason, as JSON."""

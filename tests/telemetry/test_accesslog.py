@@ -15,7 +15,8 @@ MakeRecord = Callable[..., StreamRecord]
 
 def test_a_line_says_what_happened(make_record: MakeRecord) -> None:
     """Ids, route, target, outcome and figures; one line, whatever the strings hold."""
-    written = line(account(make_record(error="a\nb", received_unix=1_700_000_000.0), cost=0.5))
+    named = {"prompt_name": "greet", "prompt_version": "3", "tags": {"env": "prod"}}
+    written = line(account(make_record(error="a\nb", received_unix=1_700_000_000.0, **named), cost=0.5))
     assert written.count(b"\n") == 1
     assert orjson.loads(written) == {
         "time": "2023-11-14T22:13:22.000+00:00",
@@ -37,6 +38,10 @@ def test_a_line_says_what_happened(make_record: MakeRecord) -> None:
         "stalls": 0,
         "attempts": 1,
         "worker": 0,
+        "prompt": "greet",
+        "prompt_version": "3",
+        "session": None,
+        "tags": {"env": "prod"},
     }
 
 

@@ -4,8 +4,10 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from gateway.core.record import Cadence, StreamRecord
 from gateway.telemetry import store as module
 from gateway.telemetry.account import account
 from gateway.telemetry.archive import freeze, thaw
+from gateway.telemetry.opinions import Answers, Opinion
 from gateway.telemetry.query import Cursor, Query
 from gateway.telemetry.store import Receipt, Store, StoreUnreadable
 
@@ -61,6 +64,59 @@ def test_what_is_put_can_be_asked_for(store: Store, make_record: MakeRecord, rec
     assert store.newest_ids(2) == ["stream-5", "stream-4"]
 
 
+def test_dimensions_are_filters(store: Store, make_record: MakeRecord) -> None:
+    """Prompt, version, session, tags and time: all must hold, and pages go through in order whatever leads."""
+    for number in range(1, 13):
+        named = {"prompt_name": f"p{number % 2}", "prompt_version": str(number % 3), "session_id": "it's; --" if number < 5 else None}
+        tags = {"env": "prod", "shard": str(number % 4)} if number != 12 else {}
+        store.put(account(make_record(number, ended_at=102.0 + number, tags=tags, **named)), None)
+        store.say(Opinion(f"stream-{number}", number % 3 - 1, None, 1.0))
+    store.close(5)
+    ended = {kept.record.stream_id: kept.ended for kept in store.find(Query())}
+
+    def found(**asked: Any) -> list[int]:
+        """Page through, three at a time."""
+        numbers: list[int] = []
+        query = Query(limit=3, **asked)
+        while page := store.find(query):
+            numbers += [int(kept.record.stream_id.removeprefix("stream-")) for kept in page]
+            query = Query(limit=3, cursor=Cursor(False, page[-1].ended, page[-1].record.stream_id), **asked)
+        return numbers
+
+    assert found(columns={"prompt": ("p1",)}) == [11, 9, 7, 5, 3, 1]
+    assert found(columns={"prompt": ("p1", "p0"), "prompt_version": ("2",)}) == [11, 8, 5, 2]
+    assert found(columns={"session": ("it's; --",)}) == [4, 3, 2, 1]
+    assert found(tags=(("env", "prod"),)) == list(range(11, 0, -1))
+    assert found(tags=(("env", "prod"), ("shard", "3"))) == [11, 7, 3]
+    assert found(tags=(("shard", "3"), ("env", "prod")), columns={"route": ("chat",), "session": ("it's; --",)}) == [3]
+    assert found(tags=(("shard", "3"), ("shard", "2"))) == []
+    assert found(tags=(("shard", "1' OR '1'='1"),)) == []
+    assert found(tags=(("shard", "1"),), since=ended["stream-5"], until=ended["stream-8"]) == [5]
+    assert found(since=ended["stream-5"], until=ended["stream-7"]) == [7, 6, 5]
+    assert found(feedback=(-1,)) == [12, 9, 6, 3]
+    assert found(feedback=(-1, 1), tags=(("shard", "1"),), columns={"prompt": ("p1",)}) == [9, 5]
+
+
+@pytest.mark.parametrize(
+    ("asked", "through"),
+    [
+        (Query(), "streams_ended"),
+        (Query(columns={"prompt": ("a",), "prompt_version": ("1",)}), "streams_prompt"),
+        (Query(columns={"session": ("a",)}, since=1.0, tags=(("a", "b"),)), "streams_session"),
+        (Query(tags=(("a", "b"), ("c", "d")), columns={"route": ("chat",)}), "tag USING PRIMARY KEY"),
+        (Query(feedback=(-1,), tags=(("a", "b"),)), "feedback_score"),
+    ],
+)
+def test_what_is_asked_for_is_found_by_an_index(store: Store, asked: Query, through: str) -> None:
+    """No question reads every row, and what leads is in the order of the list but for feedback, which is rare."""
+    store.prepare()
+    source, values = asked.sql()
+    with closing(sqlite3.connect(store.path)) as connection:
+        steps = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN SELECT record {source}", values)]
+    assert through in steps[0]
+    assert any("TEMP B-TREE" in step for step in steps) == bool(asked.feedback)
+
+
 def test_a_record_told_twice_is_kept_once(store: Store, make_record: MakeRecord) -> None:
     """A worker that tells again what was stored changes nothing."""
     for _ in range(3):
@@ -87,9 +143,10 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path, make_record: Ma
     store.start()
     with pytest.raises(StoreUnreadable):
         store.find(Query())
-    store.put(account(make_record(1)), None)
+    store.put(account(make_record(1, tags={"env": "prod"})), None)
+    store.say(Opinion("stream-1", -1, None, 1.0))
     store.close(5)
-    assert len(store.find(Query())) == 1
+    assert len(store.find(Query(tags=(("env", "prod"),), feedback=(-1,)))) == 1
     assert store.batches.dropped == 0
     assert (tmp_path / "weir.db.corrupt-1").read_bytes().startswith(b"this is not")
 
@@ -111,15 +168,20 @@ def test_a_locked_file_costs_rows(store: Store, make_record: MakeRecord, monkeyp
 
 
 def test_a_full_disk_costs_rows(tmp_path: Path, make_record: MakeRecord) -> None:
-    """/dev/full stands for a disk without room, a missing folder for one that is gone: counted, carried on."""
+    """/dev/full stands for a disk without room, a missing folder for one that is gone: counted, carried on; what was said is not counted
+    as heard."""
     for path in ("/dev/full", str(tmp_path / "nowhere" / "weir.db")):
         given: list[Receipt] = []
-        store = Store(path, 3600.0, given.extend)
+        answered: list[Answers] = []
+        store = Store(path, 3600.0, given.extend, answered=answered.append)
+        store.prepare()
         store.start()
         store.put(account(make_record(1)), Receipt(0, 1, 1))
+        store.say(Opinion("stream-1", 1, None, 1.0))
         store.close(5)
-        assert store.batches.dropped == 1
-        assert len(given) == 1
+        assert store.batches.dropped == 2
+        assert (len(given), answered) == (1, [])
+        assert store.reach(1e9) is None
 
 
 def test_a_file_deleted_under_us_does_not_stop_it(store: Store, make_record: MakeRecord) -> None:
@@ -129,6 +191,24 @@ def test_a_file_deleted_under_us_does_not_stop_it(store: Store, make_record: Mak
     shutil.rmtree(store.path.parent)
     assert store.find(Query()) == []
     assert store.put(account(make_record(2)), None)
+    wait_for(lambda: store.batches.dropped == 1)
+    store.path.parent.mkdir()
+    store.put(account(make_record(3, tags={"env": "prod"})), None)
+    store.say(Opinion("stream-3", 1, None, 1.0))
+    store.close(5)
+    assert [kept.record.stream_id for kept in store.find(Query(tags=(("env", "prod"),), feedback=(1,)))] == ["stream-3"]
+
+
+def test_a_rule_in_the_file_costs_rows(store: Store, make_record: MakeRecord) -> None:
+    """A row that the file itself refuses is lost and counted; the file is not broken, and not set aside for it."""
+    store.prepare()
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("CREATE TRIGGER no BEFORE INSERT ON streams WHEN NEW.route = 'no' BEGIN SELECT RAISE(ABORT, 'no'); END")
+    store.put(account(make_record(1, route="no")), None)
+    wait_for(lambda: store.batches.dropped == 1)
+    store.put(account(make_record(2)), None)
+    store.close(5)
+    assert (store.set_aside, [kept.record.stream_id for kept in store.find(Query())]) == (0, ["stream-2"])
 
 
 def test_a_full_queue_refuses(tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:

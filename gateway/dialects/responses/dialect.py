@@ -55,6 +55,8 @@ class OpenAIResponses:
             top_p=lenient.number(said.top_p),
             max_tokens=lenient.whole(said.max_output_tokens),
             seed=lenient.whole(said.seed),
+            prompt_name=_word(said.prompt, "id"),
+            prompt_version=_word(said.prompt, "version"),
         )
 
     def outgoing(self, call: Call, model: str | None, inject_usage: bool) -> Outgoing:  # noqa: ARG002 - usage always comes unasked
@@ -141,9 +143,16 @@ class _Request(Struct):
     top_p: Any = None
     max_output_tokens: Any = None
     seed: Any = None
+    prompt: Any = None
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
+
+
+def _word(prompt: Any, member: str) -> str | None:
+    """Return what a reference to a stored prompt, `{id, version, variables}`, says of it."""
+    said = prompt.get(member) if isinstance(prompt, dict) else None
+    return said if isinstance(said, str) and said else None
 
 
 def _read_request(body: bytes) -> _Request:
