@@ -10,16 +10,18 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LINT := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy --strict gateway && $(BIN)/lint-imports
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test conformance test-extra test-all check model run-model bench bench-docs clean
+.PHONY: help run test conformance test-browser screenshots test-extra test-all check model run-model bench bench-docs clean
 
 help:
 	@echo 'make run        the demo: simulated providers, the gateway, traffic'
 	@echo 'make test       lint, types, layers and the tests (about two minutes)'
 	@echo 'make conformance the official SDKs of Python and Node through Weir (about two minutes)'
+	@echo 'make test-browser the console in a real Chromium'
 	@echo 'make test-all   all of these and the slow tests, with a real model'
 	@echo 'make model      build a real llama.cpp server and a small model into .model/ (needs gcc, g++, cmake)'
 	@echo 'make run-model  that server behind Weir'
 	@echo 'make bench      added latency, CPU and memory beside nginx and a plain relay'
+	@echo 'make screenshots take the pictures of the console anew'
 	@echo 'make clean      remove everything that these made'
 
 # `exec` puts the program in the shell's place, so that a signal to the process group or to make reaches it with nothing in between.
@@ -27,11 +29,19 @@ run: .venv/installed
 	@exec $(BIN)/weir demo
 
 test: .venv/installed-dev
-	$(LINT) && $(TEST) -m "not slow and not model and not conformance"
+	$(LINT) && $(TEST) -m "not slow and not model and not conformance and not browser"
 
 # The official SDKs of Python and Node, every client dialect against every target dialect; needs nothing that pip and npm do not bring.
 conformance: .conformance/installed
 	WEIR_CONFORMANCE=1 $(TEST) -m conformance tests/conformance
+
+# The console in Debian's Chromium, which is looked for before anything is installed.
+test-browser: chromium .venv/installed-browser
+	$(TEST) -m browser tests/browser
+
+# The pictures of docs/img, over a gateway that has run for a minute; on a machine that has nothing else to do.
+screenshots: chromium .venv/installed-browser
+	$(BIN)/python docs/screenshots.py
 
 # Without a slow or model test pytest answers 5, "nothing collected", which is no failure here. One process: these measure.
 test-extra: .venv/installed-dev model
@@ -39,6 +49,7 @@ test-extra: .venv/installed-dev model
 
 test-all: test
 	@$(MAKE) --no-print-directory conformance
+	@$(MAKE) --no-print-directory test-browser
 	@$(MAKE) --no-print-directory test-extra
 
 check: .venv/installed-dev
@@ -74,6 +85,15 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+.PHONY: chromium
+chromium:
+	@command -v "$${WEIR_CHROMIUM:-chromium}" >/dev/null || { \
+	  echo 'No Chromium: apt-get install chromium, or say where one is: WEIR_CHROMIUM=/path/to/chromium make ...'; exit 1; }
+
+.venv/installed-browser: .venv/installed-dev
+	$(PIP) install --editable '.[dev,browser]'
 	@touch $@
 
 # Node comes from PyPI, its packages from npm by the lock file; they stand outside of tests/, where they would be taken for tests.

@@ -102,8 +102,7 @@ class Worker:
         """Do what the recorder asks for: end a stream because an operator wants it, one that has ended meanwhile is left alone; or tell
         of tokens, while somebody looks on."""
         if isinstance(order, Watching):
-            self.plane.shown.clear()
-            self.plane.is_watched = order.on
+            self.plane.watched(order)
         elif live := self.plane.live.get(order.stream_id):
             live.end_early(Aborted("an operator has stopped this stream"))
 

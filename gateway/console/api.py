@@ -19,7 +19,7 @@ from gateway.console.views import View, detail, feedback, live_detail, live_summ
 from gateway.control import Outcome
 from gateway.telemetry.account import account
 from gateway.telemetry.live import SILENT, LiveStream
-from gateway.telemetry.overview import STEP
+from gateway.telemetry.overview import STEP, worse
 from gateway.telemetry.prometheus import render
 from gateway.telemetry.query import Cursor, Query
 from gateway.telemetry.recorder import Recorder
@@ -153,11 +153,13 @@ class Api:
         recorder, now = self._recorder, time.monotonic()
         route = request.query.get("route")
         total, steps = recorder.overview.read(now, route)
-        known = [recorder.objective(route)] if route else [each.slo.ttft for each in recorder.config.routes]
-        objectives = [objective for objective in known if objective is not None]
-        figures = {**total.figures(recorder.overview.covered(now)), "stalls_by": total.stalls}
+        known = {recorder.objective(route)} if route else {each.slo.ttft for each in recorder.config.routes}
+        covered = recorder.overview.covered(now)
+        figures = {**total.figures(covered), "stalls_by": total.stalls}
         points = [step.figures(STEP) for step in steps]
-        return answer({"step": STEP, "objective": max(objectives, default=None), "total": figures, "points": points})
+        objective = known.pop() if len(known) == 1 else None  # routes with objectives of their own have no common line
+        about = {"step": STEP, "covered": covered, "objective": objective, "worse": worse(steps)}
+        return answer({**about, "total": figures, "points": points})
 
     async def trace(self, request: web.Request) -> web.Response:
         trace_id, now = request.match_info["trace_id"].lower(), time.monotonic()
@@ -206,7 +208,7 @@ def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
     """Return the admin listener's application over a recorder; `ask` is who can reload, if anybody."""
     api = Api(recorder, ask)
     app = web.Application(middlewares=[_polite(Guard(lambda: recorder.config))])
-    add_pages(app.router)
+    add_pages(app)
     app.router.add_get("/api", api.index)
     app.router.add_get("/api/overview", api.overview)
     app.router.add_get("/api/live", LiveFeed(recorder).serve)

@@ -1,7 +1,7 @@
 """The console's files: read once, served with a policy under which a page can load nothing that does not come from here."""
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -42,20 +42,35 @@ def files() -> dict[str, File]:
     return found
 
 
-def add_pages(router: web.UrlDispatcher) -> None:
+class Pages:
+    """The doors of the console; its files are read when the application starts, in a thread."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, File] = {}
+
+    async def load(self, _: web.Application) -> None:
+        self._files = await asyncio.to_thread(files)
+
+    async def page(self, request: web.Request) -> web.Response:
+        return _answer(request, self._files["index.html"])
+
+    async def static(self, request: web.Request) -> web.Response:
+        if (file := self._files.get(request.match_info["name"])) is None:
+            raise web.HTTPNotFound
+        return _answer(request, file)
+
+
+def add_pages(app: web.Application) -> None:
     """Open the doors of the console."""
-    known = files()
+    pages = Pages()
+    app.on_startup.append(pages.load)
     for address in ADDRESSES:
-        router.add_get(address, _serve(known["index.html"]))
-    for name, file in known.items():
-        router.add_get(f"/static/{name}", _serve(file))
+        app.router.add_get(address, pages.page)
+    app.router.add_get("/static/{name:.+}", pages.static)
 
 
-def _serve(file: File) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def serve(request: web.Request) -> web.Response:
-        headers = {**HEADERS, "ETag": f'"{file.mark}"'}
-        if any(mark.value == file.mark for mark in request.if_none_match or ()):
-            return web.Response(status=304, headers=headers)
-        return web.Response(body=file.body, content_type=file.content_type, charset="utf-8", headers=headers)
-
-    return serve
+def _answer(request: web.Request, file: File) -> web.Response:
+    headers = {**HEADERS, "ETag": f'"{file.mark}"'}
+    if any(mark.value in (file.mark, "*") for mark in request.if_none_match or ()):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=file.body, content_type=file.content_type, charset="utf-8", headers=headers)

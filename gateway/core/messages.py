@@ -1,6 +1,7 @@
 """What a worker tells the recorder about its streams, and the recorder's acknowledgement; msgpack over one local socket."""
 
 from typing import Literal
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -60,11 +61,12 @@ class Feedback(Struct, frozen=True, tag=True):
 
 class Heard(Struct, frozen=True, tag=True):
     """Tokens of a live stream since it was last told of, told only while somebody looks on: when reads brought them (monotonic seconds),
-    and how many each."""
+    and how many each. `answer` is when the first one that is no reasoning came, None as long as none has."""
 
     stream_id: str
     times: list[float]
     many: list[int]
+    answer: float | None = None
 
 
 class Ended(Struct, frozen=True, tag=True):
@@ -118,9 +120,17 @@ class Abort(Struct, frozen=True, tag=True):
 
 
 class Watching(Struct, frozen=True, tag=True):
-    """From the recorder: somebody looks on, so that every token is to be told of; or nobody does any more."""
+    """From the recorder: somebody looks on, so that every token is to be told of; or nobody does any more.
+
+    With too many streams it is a `share` of them, which both sides know by their ids alone.
+    """
 
     on: bool
+    share: float = 1.0
+
+    def shows(self, stream_id: str) -> bool:
+        """Return whether this stream is among those that are shown."""
+        return self.share >= 1.0 or crc32(stream_id.encode()) < self.share * 2**32
 
 
 FromWorker = Hello | Begun | Moved | Stalled | Heard | Rejoined | Feedback | Ended | Pulse

@@ -23,7 +23,7 @@ Outcome = Literal[
 ]
 AttemptOutcome = Literal["won", "slow", "hedge_lost", "connect_error", "status", "error_event", "truncated", "stalled", "cancelled"]
 Why = Literal["first", "fallback", "hedge", "retry", "resume"]
-State = Literal["queue", "connect", "first_token", "streaming", "stalled", "draining"]
+State = Literal["queue", "connect", "first_token", "hedging", "streaming", "stalled", "draining"]
 
 
 class Attempt(Struct, kw_only=True):

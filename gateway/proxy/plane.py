@@ -6,12 +6,13 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 from gateway.config import Config, Route
 from gateway.core.call import Call
 from gateway.core.errors import GatewayError, Rejected
-from gateway.core.messages import Begun, Ended, FromWorker, Heard, Moved
+from gateway.core.messages import Begun, Ended, FromWorker, Heard, Moved, Watching
 from gateway.core.owners import Blame, Intervals, Ledger, Owner, blame
 from gateway.core.prompt import Prompt
 from gateway.core.record import State, StreamRecord
@@ -34,6 +35,8 @@ MAX_MODEL = 256
 """Bytes of a model's name: longer than any provider's."""
 MOST_SHOWN = 500
 """Streams of one worker of whose tokens an onlooker is told."""
+MOST_ARRIVALS = 400
+"""Arrivals of one stream that are told at once: what an onlooker who has just come hears of its past."""
 
 
 class Plane:
@@ -62,7 +65,8 @@ class Plane:
         self.neighbours, self.number = neighbours, neighbours.number if neighbours is not None else 0
         self.pid = os.getpid()
         self.stopping = self.retiring = self.is_watched = False
-        self.shown: dict[str, int] = {}
+        self._watching = Watching(False)
+        self.shown: dict[str, float] = {}
         self._empty: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -127,15 +131,23 @@ class Plane:
         if not self.live and not self.arriving and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
-    def show(self, stream_id: str, meter: CadenceMeter) -> None:
-        """Tell whoever looks on of a stream's latest tokens; of the first few hundred streams only."""
-        place = self.shown.get(stream_id)
-        if place is None and len(self.shown) >= MOST_SHOWN:
-            return
-        times, many = meter.since(place or 0)
-        self.shown[stream_id] = (place or 0) + len(times)
+    def watched(self, watching: Watching) -> None:
+        """Somebody has come to look on, and is told of each stream what is known of its past; or another share of them is to be shown,
+        or nobody looks on any more."""
+        self.shown.clear()
+        self._watching, self.is_watched = watching, watching.on
+
+    def show(self, stream_id: str, meter: CadenceMeter, answer: float | None) -> None:
+        """Tell whoever looks on of a stream's latest tokens, if it is one of those that are shown."""
+        after = self.shown.get(stream_id)
+        if after is None:
+            if len(self.shown) >= MOST_SHOWN or not self._watching.shows(stream_id):
+                return
+            after = self.shown[stream_id] = -inf
+        times, many = meter.since(after, MOST_ARRIVALS)
         if times:
-            self.tell(Heard(stream_id, times, many))
+            self.shown[stream_id] = times[-1]
+            self.tell(Heard(stream_id, times, many, answer))
 
     def oldest_gap(self, now: float) -> float:
         """Return the longest silence, in seconds, that a relayed stream is in at this moment."""

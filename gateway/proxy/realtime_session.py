@@ -157,7 +157,10 @@ class Session:
 
     def tick(self, now: float) -> None:
         """Look at the session from outside: a client that takes nothing, an upstream that has died, a stall that has begun."""
-        stall, observer = self._live.route.stall, self.observer
+        stall, observer, plane = self._live.route.stall, self.observer, self._live.plane
+        observer.meter.bound()
+        if plane.is_watched:
+            plane.show(self._live.record.stream_id, observer.meter, self._live.record.received_at)
         if self._outward.stuck(now) > self._live.route.client.write_timeout:
             self.kill(ClientStalled("the client takes no bytes"))
         elif self._inward.stuck(now) > stall.liveness:
@@ -166,7 +169,7 @@ class Session:
             self.kill(UpstreamStalled("the upstream fell silent in the middle of an answer"))
         elif self._answers and observer.meter.overdue(now):
             at = observer.meter.last_at or now
-            self._live.plane.tell(Stalled(self._live.record.stream_id, self._live.blame(at, now), "streaming", at))
+            plane.tell(Stalled(self._live.record.stream_id, self._live.blame(at, now), "streaming", at))
         self._own(now)
 
     def silence(self, now: float) -> float:

@@ -216,7 +216,7 @@ class Relay:
         observer = self.reading.observer
         self.reading.meter.bound()
         if self._live.plane.is_watched and self.reading.is_stream:
-            self._live.plane.show(self._live.record.stream_id, self.reading.meter)
+            self._live.plane.show(self._live.record.stream_id, self.reading.meter, observer.first_answer_at)
         if not self._told and observer.first_token_at is not None:
             self.tell_first_token()
             self._live.move("streaming", self._trial.attempt.upstream, observer.first_token_at)
@@ -253,6 +253,8 @@ class Relay:
 
     def _watch_client(self, now: float) -> None:
         """A slow client takes something now and then; one that has taken nothing for `write_timeout` is gone in all but name."""
+        if self.reading.is_stream and self.reading.meter.overdue(now):
+            self._tell_stall(now)
         if (unsent := self._reply.unsent()) != self._unsent:
             self._unsent, self._progress_at = unsent, now
         elif now - self._progress_at > self._live.route.client.write_timeout:

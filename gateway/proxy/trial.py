@@ -16,7 +16,7 @@ from gateway.core.errors import (
     blames_upstream,
     word,
 )
-from gateway.core.record import Attempt, AttemptOutcome, Why
+from gateway.core.record import Attempt, AttemptOutcome, State, Why
 from gateway.proxy.dial import connect_failed
 from gateway.proxy.errand import Errand, request_for
 from gateway.proxy.headers import retry_after
@@ -72,7 +72,7 @@ class Trial:
         if idle is not None:
             self._send(idle)
         else:
-            live.move("connect" if self._slot else "queue", self.attempt.upstream, now)
+            live.move(self._where("connect" if self._slot else "queue"), self.attempt.upstream, now)
             self._dialing = asyncio.get_running_loop().create_task(self._dial())
             self._enter("connect" if self._slot else "queue")
 
@@ -92,6 +92,10 @@ class Trial:
         except Exception as error:  # noqa: BLE001  whatever a dial raises, the race must hear of it
             self.fail(error if isinstance(error, ConnectFailed) else connect_failed(error, self.pool.name), "connect_error")
 
+    def _where(self, state: State) -> State:
+        """Name the state that an onlooker sees: while two trials race, that they do says more than how far the second has come."""
+        return "hedging" if self.attempt.why == "hedge" else state
+
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
         self._tell(self)
@@ -102,7 +106,7 @@ class Trial:
         self.attempt.sent_at = now
         connection.start(request_for(self.live, self.errand, self.pool), self.listen, self)
         self.reading = Reading(self.live, self.errand)
-        self.live.move("first_token", self.attempt.upstream, now)
+        self.live.move(self._where("first_token"), self.attempt.upstream, now)
         self._enter("upstream_wait")
 
     def on_head(self, head: Head, now: float) -> None:

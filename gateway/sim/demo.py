@@ -90,6 +90,7 @@ def _announce(gateway: Gateway, providers: list[Child]) -> None:
     print(  # noqa: T201  this is what the command is for
         f"Weir is running. Point your app's base_url at it (any API key, model {MODEL}):\n\n"
         f"  base_url    {gateway.url}/v1\n"
+        f"  console     {gateway.admin_url}/\n"
         f"  streams     {gateway.admin_url}/api/streams\n"
         f"  routes      {gateway.admin_url}/api/routes\n"
         f"  metrics     {gateway.admin_url}/metrics\n\n"

@@ -1,7 +1,8 @@
 """When the tokens of one stream arrived: gaps in fine bins, stalls with their owner, and whether a silence ended in a flood."""
 
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable
 from math import inf
 
@@ -15,6 +16,8 @@ BURST_FRAMES, BURST_GAP = 20, 2.0
 FIRST_STALLS, MAX_STALLS = 8, 16
 MOST_TICKS = 4096
 """Arrivals of one stream whose times are kept, so that it can be drawn and replayed token by token."""
+LATEST = 512
+"""Of a longer stream, how many of its latest arrivals are known besides: for who looks on while it runs."""
 
 
 def upstream(start: float, end: float) -> Blame:  # noqa: ARG001 - the shape of every blamer
@@ -22,13 +25,9 @@ def upstream(start: float, end: float) -> Blame:  # noqa: ARG001 - the shape of 
     return "upstream"
 
 
-def _forget(at: float) -> None:
-    """Keep nothing."""
-
-
 class CadenceMeter:
     """Counts arrivals of tokens and the gaps between them; memory is one count per bin, at most 16 stalls, and 8 bytes for each of the
-    first few thousand arrivals, if `bound` is called now and then.
+    first few thousand arrivals and a few hundred of the latest, if `bound` is called now and then.
 
     Tokens of one read arrive together, so they have no gap between them. `threshold` and all times are seconds; a longer silence
     is a stall, and `blamer(start, end)` names who held most of it. The silence between the last token and `close` can be a stall
@@ -47,6 +46,7 @@ class CadenceMeter:
         "_excused_at",
         "_first_at",
         "_keep",
+        "_latest",
         "_longest",
         "_many",
         "_notable",
@@ -67,7 +67,8 @@ class CadenceMeter:
         self._blamer = blamer
         self._counts = [0] * (len(bounds) + 1)
         self.times = array("d")
-        self._keep = self.times.append
+        self._keep: Callable[[float], None] = self.times.append
+        self._latest: deque[float] | None = None
         self._many: list[tuple[int, int]] = []
         self._chunks = 0
         self._longest = 0.0
@@ -124,14 +125,25 @@ class CadenceMeter:
         self._excused_at, self.last_at = (self.last_token_at or last, now), now
 
     def bound(self) -> None:
-        """Keep no more times once there are enough of them; asked from time to time, because asking at every token would cost more."""
-        if len(self.times) > MOST_TICKS:
-            self._keep = _forget
+        """Keep only the latest times once there are enough; asked from time to time, because asking at every token would cost more."""
+        if self._latest is None and len(self.times) > MOST_TICKS:
+            self._latest = deque(maxlen=LATEST)
+            self._keep = self._latest.append
 
-    def since(self, place: int) -> tuple[list[float], list[int]]:
-        """Return the times of the arrivals from the `place`-th on, as far as they are kept, and how many tokens came at each."""
-        many = dict(self._many)
-        return list(self.times[place:]), [many.get(at, 1) for at in range(place, len(self.times))]
+    def since(self, after: float, most: int) -> tuple[list[float], list[int]]:
+        """Return the times of the latest arrivals after a moment, at most so many, and how many tokens came at each.
+
+        Beyond the first few thousand of a stream each arrival is taken for one token.
+        """
+        place = max(bisect_right(self.times, after), len(self.times) - most)
+        times = self.times[place:].tolist()
+        many = [1] * len(times)
+        for at, count in self._many[bisect_left(self._many, (place, 0)) :]:
+            many[at - place] = count
+        if self._latest is not None:
+            late = [at for at in self._latest if at > after]
+            times, many = times + late, many + [1] * len(late)
+        return times[-most:], many[-most:]
 
     def overdue(self, now: float) -> bool:
         """Tell, once per silence, that the stream has been silent for longer than the threshold."""

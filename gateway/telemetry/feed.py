@@ -70,9 +70,9 @@ class Feed:
         self._aborts[stream_id] = Abort(stream_id)
         self._soon()
 
-    def watching(self, on: bool) -> None:
-        """Tell the worker whether somebody looks on."""
-        self._watching = Watching(on)
+    def watching(self, watching: Watching) -> None:
+        """Tell the worker whether somebody looks on, and what is shown."""
+        self._watching = watching
         self._soon()
 
     def drain(self, seconds: float) -> None:

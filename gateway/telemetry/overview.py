@@ -2,7 +2,8 @@
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import sqrt
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -14,6 +15,14 @@ from gateway.telemetry.account import Account
 STEP = 10.0
 STEPS = 90
 BOUNDS = subdivide(LATENCY_BOUNDS)
+LATELY = 12
+"""Steps at the end that are held against those before: two minutes."""
+FEW = 20
+"""Streams below which a figure of either says nothing."""
+SLOWER = 1.25
+SIGMAS = 3.0
+"""How far apart two shares are at least, in standard errors, before they differ by more than chance."""
+LEFT = frozenset({"client_disconnect", "client_stalled"})
 MOST_ROUTES = 256
 MOST_UPSTREAMS = 64
 K = TypeVar("K")
@@ -33,7 +42,7 @@ class Slice(Struct):
     def add(self, told: Account) -> None:
         record = told.record
         self.streams += 1
-        self.aborted += record.outcome == "client_disconnect"
+        self.aborted += record.outcome in LEFT
         if record.upstream in self.upstreams or len(self.upstreams) < MOST_UPSTREAMS:
             self.upstreams[record.upstream] = self.upstreams.get(record.upstream, 0) + 1
         if record.cadence.chunks:
@@ -77,6 +86,33 @@ class Slice(Struct):
             "stall_rate": self.stalled / self.spoke if self.spoke else None,
             "abort_rate": self.aborted / self.streams if self.streams else None,
         }
+
+
+def worse(steps: Sequence[Slice]) -> dict[str, tuple[float, float]]:
+    """Return which figures have become worse in the last two minutes, by name: what they are now, and what they were before."""
+    before, now = Slice(), Slice()
+    for place, step in enumerate(steps):
+        (now if place >= len(steps) - LATELY else before).merge(step)
+    found: dict[str, tuple[float, float]] = {}
+    if min(sum(before.ttft.values()), sum(now.ttft.values())) >= FEW:
+        for name, q in (("ttft_p50", 0.50), ("ttft_p95", 0.95)):
+            was, is_now = before.quantile(q), now.quantile(q)
+            if was is not None and is_now is not None and is_now > was * SLOWER:
+                found[name] = (is_now, was)
+    for name, hits, of in (
+        ("stall_rate", (before.stalled, now.stalled), (before.spoke, now.spoke)),
+        ("abort_rate", (before.aborted, now.aborted), (before.streams, now.streams)),
+    ):
+        if min(of) >= FEW and _rose(hits, of):
+            found[name] = (hits[1] / of[1], hits[0] / of[0])
+    return found
+
+
+def _rose(hits: tuple[int, int], of: tuple[int, int]) -> bool:
+    """Return whether the second share is above the first by more than chance would have it (two proportions, pooled)."""
+    pooled = sum(hits) / sum(of)
+    error = sqrt(pooled * (1 - pooled) * (1 / of[0] + 1 / of[1]))
+    return hits[1] / of[1] - hits[0] / of[0] > SIGMAS * error if error else False
 
 
 class Overview:

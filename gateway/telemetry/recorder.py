@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from gateway.config import Config
 from gateway.config.model import Store as StoreConfig
-from gateway.core.messages import Begun, Ended, Feedback, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Stalled
+from gateway.core.messages import Begun, Ended, Feedback, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Stalled, Watching
 from gateway.core.owners import Blame
 from gateway.core.record import StreamRecord
 from gateway.logs import blunder
@@ -29,6 +29,7 @@ from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.live import Live, LiveStream
 from gateway.telemetry.metrics import Family, Metrics
+from gateway.telemetry.onlookers import Onlooker, Onlookers
 from gateway.telemetry.overview import Overview
 from gateway.telemetry.store import Receipt, Store
 from gateway.telemetry.tally import Tally
@@ -64,16 +65,6 @@ KINDS = (
 can handle, a live stream too many, a label too many, a span, a metric push, a row of the store, a line of the access log."""
 
 
-class Onlooker(Protocol):
-    """Somebody who watches streams live. What it hears it must take at once."""
-
-    def begun(self, stream: LiveStream) -> None: ...
-    def moved(self, stream: LiveStream) -> None: ...
-    def heard(self, stream_id: str, times: list[float], many: list[int]) -> None: ...
-    def stalled(self, stream: LiveStream) -> None: ...
-    def ended(self, told: Account) -> None: ...
-
-
 class Recorder:
     """One for all workers. Works the same in a process of its own (`connect` a socket per slot) and in-process (`receive`).
 
@@ -88,7 +79,7 @@ class Recorder:
         self.labels = Labels(config)
         self.metrics = Metrics(bounds(config))
         self.overview = Overview(time.monotonic())
-        self.onlookers: set[Onlooker] = set()
+        self.onlookers = Onlookers(self._tell_watching)
         self.reload_error: str | None = None
         self.configured_at = time.monotonic()
         self._told: dict[str, None] = {}
@@ -161,16 +152,14 @@ class Recorder:
 
     def watch(self, onlooker: Onlooker) -> None:
         """Let somebody hear of what goes on from now on."""
-        self.onlookers.add(onlooker)
-        self._tell_watching()
+        self.onlookers.add(onlooker, len(self.live.streams))
 
     def unwatch(self, onlooker: Onlooker) -> None:
         self.onlookers.discard(onlooker)
-        self._tell_watching()
 
-    def _tell_watching(self) -> None:
+    def _tell_watching(self, watching: Watching) -> None:
         for feed in self._feeds.values():
-            feed.watching(bool(self.onlookers))
+            feed.watching(watching)
 
     def receive(self, message: FromWorker, slot: int = 0) -> None:
         """Take one message of a slot's worker; never raises."""
@@ -253,13 +242,12 @@ class Recorder:
         last_said = self.live.last_said(slot)
         for orphan in self.live.hello(slot, message.pid, time.monotonic()):
             self._tell(_died(orphan, last_said), orphan.announced, None)
-
-        if self.onlookers and slot in self._feeds:
-            self._feeds[slot].watching(True)
+        if self.onlookers.watching.on and slot in self._feeds:
+            self._feeds[slot].watching(self.onlookers.watching)
 
     def _heard(self, message: Heard, slot: int) -> None:  # noqa: ARG002 - the shape of every handler
         for onlooker in self.onlookers:
-            onlooker.heard(message.stream_id, message.times, message.many)
+            onlooker.heard(message.stream_id, message.times, message.many, message.answer)
 
     def _begun(self, message: Begun, slot: int) -> None:
         self.live.heard(slot, message.record.received_at, time.monotonic())
@@ -308,6 +296,7 @@ class Recorder:
             self._hello(Hello(message.pid), slot)
         self._lags[slot] = max(0.0, now - message.at)
         lost = self.live.pulse(slot, message, now)
+        self.onlookers.draw(len(self.live.streams))
         for kind, count in lost.items():
             self.lose(kind, count)
         if lost.get("ended") and now - self._resynced.get(slot, -RESYNC_EVERY) >= RESYNC_EVERY and slot in self._feeds:

@@ -11,12 +11,12 @@ import * as streams from "./streams.js";
 import * as trace from "./trace.js";
 
 const PAGES = [
-  [/^\/$/, live],
-  [/^\/streams$/, streams],
-  [/^\/streams\/([^/]+)$/, stream],
-  [/^\/traces\/([^/]+)$/, trace],
-  [/^\/routes$/, routes],
-  [/^\/compare$/, compare],
+  [/^\/$/, live, "Live"],
+  [/^\/streams$/, streams, "Streams"],
+  [/^\/streams\/([^/]+)$/, stream, "Stream"],
+  [/^\/traces\/([^/]+)$/, trace, "Trace"],
+  [/^\/routes$/, routes, "Routes"],
+  [/^\/compare$/, compare, "Compare"],
 ];
 const HEALTH_EVERY = 2000;
 const main = document.getElementById("main");
@@ -27,7 +27,8 @@ async function show() {
   leaving.abort();
   leaving = new AbortController();
   const { signal } = leaving;
-  const found = PAGES.map(([pattern, page]) => [location.pathname.match(pattern), page]).find(([match]) => match);
+  const found = PAGES.map(([pattern, page, name]) => [location.pathname.match(pattern), page, name]).find(([match]) => match);
+  document.title = found ? `${found[2]} · Weir` : "Weir";
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.pathname === "/" ? location.pathname === "/" : location.pathname.startsWith(link.pathname);
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
@@ -65,7 +66,7 @@ addEventListener("keydown", (event) => {
   } else if (event.key === "Enter" && at >= 0) {
     rows[at].click();
   } else if (event.key === "/") {
-    document.querySelector("input[type=search]")?.focus();
+    document.querySelector("input[type=search], [data-slash]")?.focus();
     event.preventDefault();
   }
 });

@@ -1,116 +1,178 @@
 // The face of the product: one stream as a strip of the last thirty seconds, drawn token by token. One canvas a row, one draw a frame.
 
+import { BLAME } from "./format.js";
 import { colour } from "./plots.js";
 
 export const SPAN = 30; // seconds across a strip
-const COLUMN = 0.05; // seconds of one column
-const KEEP = Math.ceil(SPAN / COLUMN) + 4;
+export const COLUMN = 0.05; // seconds of one column, as the feed counts
+const KEEP = Math.ceil(SPAN / COLUMN) + 40;
+const GRID = 10; // seconds between two lines
+const FADED = [[0.1, 1], [0.3, 0.72], [Infinity, 0.5]]; // the longer the gap before a token, the paler it is
+const OWNERS = ["upstream", "client", "gateway"];
 
-/** What is known of one stream's recent tokens: columns of 50 ms with a count each, silences with their owner. */
+/** What is known of one stream's recent tokens: columns of 50 ms with their count and the gap before them, and stalls with their owner. */
 export class Track {
-  constructor(received) {
-    this.received = received; // on the server's clock, seconds
+  /** `received` and `known` are seconds on the server's clock; before `known` nobody has told us anything. */
+  constructor(received, known = received) {
+    this.received = received;
+    this.known = known;
     this.columns = new Map();
     this.stalls = [];
-    this.first = null;
-    this.last = null;
-    this.ended = null;
+    this.raced = null;
+    this.first = this.last = this.ended = this.answer = null;
+    this.newest = -1;
   }
 
-  /** Tokens at times (seconds on the server's clock); `many[i]` came at `times[i]`. */
-  add(times, many) {
-    for (const [place, at] of times.entries()) {
-      this.first ??= at;
-      this.closeStall(at);
-      this.last = at;
-      const column = Math.floor(at / COLUMN);
-      this.columns.set(column, (this.columns.get(column) ?? 0) + (many?.[place] ?? 1));
-    }
-    if (this.columns.size > KEEP) {
-      const oldest = Math.floor(this.last / COLUMN) - KEEP;
-      for (const column of this.columns.keys()) if (column < oldest) this.columns.delete(column);
-    }
+  /** `many[i]` tokens came at or before `times[i]`, in the same column; what came before `answer` is reasoning. */
+  add(times, many, answer = this.received) {
+    for (const [place, at] of times.entries()) this.column(Math.floor(at / COLUMN), many[place], at);
+    this.answer = answer;
+    this.known = Math.min(this.known, times[0]);
+    if (this.columns.size > KEEP) for (const column of this.columns.keys()) if (column < this.newest - KEEP) this.columns.delete(column);
+  }
+
+  column(column, tokens, at) {
+    const known = this.columns.get(column);
+    if (known) known.tokens += tokens;
+    else this.columns.set(column, { tokens, gap: this.newest < 0 ? 0 : (column - this.newest) * COLUMN });
+    this.newest = Math.max(this.newest, column);
+    this.first ??= at;
+    this.last = at;
+    this.closeStall(at);
   }
 
   stall(since, blame) {
-    if (this.stalls.at(-1)?.from !== since) this.stalls.push({ from: since, to: null, blame });
+    const open = this.stalls.at(-1);
+    if (open?.from === since) open.blame = blame;
+    else this.stalls.push({ from: since, to: this.last !== null && this.last > since + COLUMN ? this.last : null, blame });
+    this.known = Math.min(this.known, since);
     if (this.stalls.length > 40) this.stalls.shift();
   }
 
   closeStall(at) {
     const open = this.stalls.at(-1);
-    if (open && open.to === null) open.to = at;
+    if (open && open.to === null && at > open.from) open.to = at;
+  }
+
+  end(now) {
+    this.ended = now;
+    this.closeStall(now);
+  }
+
+  /** When the last token that is drawn as of `now` came; null when none has. */
+  lastBy(now) {
+    if (this.last === null || this.last <= now) return this.last;
+    const from = Math.floor(now / COLUMN);
+    for (let column = from; column > from - KEEP; column -= 1) if (this.columns.has(column)) return Math.min(now, (column + 1) * COLUMN);
+    return null;
   }
 }
 
 let palette = null;
-let patterns = null;
 matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => (palette = null));
 
 function colours(ctx) {
-  if (palette) return palette;
-  palette = Object.fromEntries(["flow", "waiting", "upstream", "client", "gateway", "line"].map((name) => [name, colour(name)]));
-  patterns = Object.fromEntries(["upstream", "client", "gateway"].map((name) => [name, hatched(ctx, palette[name])]));
+  if (!palette) {
+    palette = Object.fromEntries(["flow", "reasoning", "waiting", "line", "panel", ...OWNERS].map((name) => [name, colour(name)]));
+    palette.hatched = Object.fromEntries(OWNERS.map((name) => [name, hatched(ctx, palette[name])]));
+  }
   return palette;
 }
 
 function hatched(ctx, shade) {
   const tile = document.createElement("canvas");
-  tile.width = tile.height = 6;
+  tile.width = tile.height = 8;
   const pen = tile.getContext("2d");
   pen.strokeStyle = shade;
-  pen.lineWidth = 2;
-  pen.beginPath();
-  pen.moveTo(-1, 7);
-  pen.lineTo(7, -1);
-  pen.moveTo(-1, 1);
-  pen.lineTo(1, -1);
-  pen.moveTo(5, 7);
-  pen.lineTo(7, 5);
+  pen.lineWidth = 2.4;
+  for (const shift of [-8, 0, 8]) {
+    pen.moveTo(shift - 1, 9);
+    pen.lineTo(shift + 9, -1);
+  }
   pen.stroke();
   return ctx.createPattern(tile, "repeat");
 }
 
-/** Paint a track as of `now` (the server's clock). Dots while it waits, a bar per column of tokens, hatching for stalls. */
-export function paint(canvas, track, now) {
+/** Paint a track as of `now`, the right edge; with `left` given the strip stands still and is filled from there on. */
+export function paint(canvas, track, now, left = now - SPAN) {
   const ratio = devicePixelRatio || 1;
   const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const ctx = canvas.getContext("2d");
-  const shades = colours(ctx);
-  const until = track.ended ?? now;
-  const x = (at) => width * (1 - (now - at) / SPAN);
-  const base = height - 3 * ratio;
+  const pen = { ctx, ratio, width, base: height - 3 * ratio, top: 3 * ratio, shades: colours(ctx), x: (at) => ((at - left) / SPAN) * width };
+  const until = Math.min(now, track.ended ?? now);
   ctx.clearRect(0, 0, width, height);
-  ctx.fillStyle = shades.line;
-  ctx.fillRect(Math.max(0, x(track.received)), base, x(until) - Math.max(0, x(track.received)), ratio);
-  dots(ctx, shades.waiting, x, track.received, track.first ?? until, base, ratio, now);
-  for (const stall of track.stalls) block(ctx, patterns[stall.blame], x(stall.from), x(stall.to ?? until), height, ratio);
-  bars(ctx, track, shades.flow, x, base, width, ratio);
-  if (track.first !== null && x(track.first) >= 0) {
-    ctx.fillStyle = shades.flow;
-    ctx.fillRect(x(track.first), 2 * ratio, ratio, base - 2 * ratio);
+  grid(pen, left);
+  baseline(pen, Math.max(left, track.known, track.received), until);
+  waiting(pen, track, left, until);
+  for (const stall of track.stalls) block(pen, stall, until);
+  bars(pen, track, until);
+  if (track.ended !== null && track.ended <= now) rect(pen, pen.shades.waiting, track.ended, 1.5 * ratio, pen.top, pen.base + ratio);
+}
+
+function rect({ ctx, x }, shade, at, wide, top, bottom) {
+  ctx.fillStyle = shade;
+  ctx.fillRect(x(at), top, wide, bottom - top);
+}
+
+function grid(pen, left) {
+  for (let at = GRID; at < SPAN; at += GRID) rect(pen, pen.shades.line, left + at, pen.ratio, pen.top, pen.base + pen.ratio);
+}
+
+function baseline({ ctx, x, base, ratio, shades }, from, until) {
+  if (until <= from) return;
+  ctx.fillStyle = shades.waiting;
+  ctx.globalAlpha = 0.55;
+  ctx.fillRect(x(from), base, x(until) - x(from), ratio);
+  ctx.globalAlpha = 1;
+}
+
+/** Dots until the first token; while two upstreams race there are two lanes of them. */
+function waiting(pen, track, left, until) {
+  const end = Math.min(track.first ?? until, until);
+  const { raced } = track;
+  dots(pen, Math.max(track.received, left), end, pen.base - 5 * pen.ratio);
+  if (raced) {
+    dots(pen, Math.max(raced.from, left), Math.min(raced.to ?? end, end), pen.base - 13 * pen.ratio);
+    if (raced.from >= left) rect(pen, pen.shades.waiting, raced.from, pen.ratio, pen.top, pen.base);
   }
 }
 
-function dots(ctx, shade, x, from, to, base, ratio, now) {
-  ctx.fillStyle = shade;
-  for (let at = Math.max(from, now - SPAN); at < to; at += 0.25) ctx.fillRect(x(at), base - 5 * ratio, 1.6 * ratio, 1.6 * ratio);
+function dots({ ctx, x, ratio, shades }, from, to, y) {
+  ctx.fillStyle = shades.waiting;
+  for (let at = Math.ceil(from / 0.25) * 0.25; at < to; at += 0.25) ctx.fillRect(x(at), y, 1.8 * ratio, 1.8 * ratio);
 }
 
-function block(ctx, pattern, from, to, height, ratio) {
-  if (to < 0) return;
-  ctx.fillStyle = pattern;
-  ctx.fillRect(Math.max(0, from), 5 * ratio, Math.max(2 * ratio, to - Math.max(0, from)), height - 9 * ratio);
+/** A stall: hatched in its owner's colour, with the owner's letter where there is room. */
+function block({ ctx, x, base, top, ratio, shades }, stall, until) {
+  const [from, to] = [Math.max(0, x(stall.from)), x(Math.min(stall.to ?? until, until))];
+  if (to <= from) return;
+  ctx.fillStyle = shades.hatched[stall.blame];
+  ctx.fillRect(from, top + ratio, to - from, base - top - 2 * ratio);
+  if (to - from < 22 * ratio) return;
+  const middle = (from + to) / 2;
+  ctx.fillStyle = shades.panel;
+  ctx.fillRect(middle - 7 * ratio, top + ratio, 14 * ratio, base - top - 2 * ratio);
+  ctx.fillStyle = shades[stall.blame];
+  ctx.font = `700 ${11 * ratio}px system-ui, sans-serif`;
+  [ctx.textAlign, ctx.textBaseline] = ["center", "middle"];
+  ctx.fillText(BLAME[stall.blame], middle, (top + base) / 2 + ratio / 2);
 }
 
-function bars(ctx, track, shade, x, base, width, ratio) {
-  const wide = Math.max(ratio, (width * COLUMN) / SPAN - 0.4 * ratio);
-  ctx.fillStyle = shade;
-  for (const [column, tokens] of track.columns) {
-    const left = x(column * COLUMN);
-    if (left < -wide) continue;
-    const high = Math.min(base - 2 * ratio, (4 + 5 * Math.log2(1 + tokens)) * ratio);
+function bars({ ctx, x, base, top, width, ratio, shades }, track, until) {
+  const wide = Math.max(ratio, Math.ceil((width * COLUMN) / SPAN - 0.5 * ratio));
+  for (const [column, { tokens, gap }] of track.columns) {
+    const at = column * COLUMN;
+    const left = x(at);
+    if (left < -wide || at > until) continue;
+    const high = Math.min(base - top, (5 + 4.2 * Math.log2(1 + tokens)) * ratio);
+    ctx.fillStyle = track.answer === null || at + COLUMN < track.answer ? shades.reasoning : shades.flow;
+    ctx.globalAlpha = FADED.find(([longest]) => gap <= longest)[1];
     ctx.fillRect(left, base - high, wide, high);
   }
+  ctx.globalAlpha = 1;
+  const first = track.first === null ? -1 : x(track.first);
+  if (first < 0 || track.first > until) return;
+  ctx.fillStyle = track.answer === null || track.first + COLUMN < track.answer ? shades.reasoning : shades.flow;
+  ctx.fillRect(first, top, 1.5 * ratio, base - top);
 }

@@ -1,0 +1,97 @@
+// What the live feed has told: the streams that run, their recent tokens, those that have just ended, and how far the server's clock is from ours.
+
+import { Track } from "./strips.js";
+
+const ENDED = 20;
+const LINGER = 1.5; // seconds for which a stream that has ended keeps its row, so that nobody loses sight of it
+const SILENT = 1; // seconds: shorter silences do not change a row's place
+
+export class Board {
+  constructor() {
+    this.streams = new Map();
+    this.ended = [];
+    this.offset = null;
+    this.active = this.shown = 0;
+    this.share = 1;
+    this.told = false;
+  }
+
+  /** The server's clock, in seconds. */
+  now() {
+    return this.offset === null ? 0 : performance.now() / 1000 + this.offset;
+  }
+
+  /** Take one event of the feed; its times are seconds on the recorder's monotonic clock. */
+  take(event) {
+    const offset = event.now - performance.now() / 1000;
+    this.offset = this.offset === null || offset > this.offset ? offset : this.offset + (offset - this.offset) * 0.05;
+    this.told = true;
+    [this.active, this.shown, this.share] = [event.active, event.shown, event.share];
+    if (event.reset) this.streams.clear();
+    for (const row of event.begun ?? []) this.begin(row, event.now);
+    for (const row of event.moved ?? []) this.streams.get(row.id)?.move(row);
+    for (const { id, since, blame } of event.stalled ?? []) this.streams.get(id)?.track.stall(since, blame);
+    for (const [id, ...heard] of event.tokens ?? []) this.streams.get(id)?.track.add(...heard);
+    for (const id of event.gone ?? []) this.leave(id, event.outcomes[id], event.now);
+    if (event.ended) this.ended = [...event.ended.reverse(), ...this.ended].slice(0, ENDED);
+    for (const [id, stream] of this.streams) if (stream.outcome && event.now - stream.track.ended > LINGER) this.streams.delete(id);
+  }
+
+  begin(row, now) {
+    this.streams.set(row.id, new Stream(row, now));
+  }
+
+  /** A stream that has ended keeps its row a little longer; one that is merely no longer shown goes at once. */
+  leave(id, outcome, now) {
+    const stream = this.streams.get(id);
+    if (!outcome) this.streams.delete(id);
+    else if (stream) stream.end(outcome, now);
+  }
+
+  /** Streams in the order of the page: the longest silence first; those that flow, and those that have ended, by their age. */
+  ordered(now) {
+    const silence = ({ outcome, track }) => {
+      const passed = now - (track.last ?? track.received);
+      return outcome || passed < SILENT ? 0 : passed;
+    };
+    const told = [...this.streams.values()].map((stream) => [stream, silence(stream)]);
+    return told.sort(([one, a], [other, b]) => b - a || one.track.received - other.track.received).map(([stream]) => stream);
+  }
+
+  stalled() {
+    return [...this.streams.values()].filter((stream) => stream.state === "stalled");
+  }
+}
+
+/** One running stream: where it is, and its track. */
+class Stream {
+  constructor(row, now) {
+    const { id, route, model, received } = row;
+    Object.assign(this, { id, route, model, outcome: null, race: null });
+    this.track = new Track(received, now - received < 1 ? received : now);
+    this.move(row);
+  }
+
+  get state() {
+    return this.outcome ?? this.told;
+  }
+
+  move({ state, upstream, since, blame }) {
+    if (state === "hedging" && this.told !== "hedging") this.track.raced = { from: since, to: null };
+    if (state === "hedging" && this.upstream && this.upstream !== upstream) this.rival = this.upstream;
+    if (state !== "hedging") this.rival = null;
+    if (state !== "hedging" && this.track.raced?.to === null) this.track.raced.to = since;
+    if (state === "stalled") this.track.stall(since, blame);
+    [this.told, this.upstream, this.blame] = [state, upstream, blame];
+  }
+
+  end(outcome, now) {
+    this.outcome = outcome;
+    this.track.end(now);
+  }
+
+  /** The upstream, or the two that race. */
+  get where() {
+    return this.rival ? `${this.rival} → ${this.upstream}` : this.upstream || "–";
+  }
+}
