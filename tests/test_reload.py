@@ -142,6 +142,7 @@ def test_what_is_acted_on_at_the_start_needs_a_restart(file: Path, key: str) -> 
 
 TAKEN_ON = {
     "admin.token": {"admin": "{token: t}"},
+    "admin.links": {"admin": "{links: {Jaeger: http://127.0.0.1:16686}}"},
     "server.drain": {"server": "{drain: 1s}"},
     "server.max_body": {"server": "{max_body: 1MiB}"},
     "server.head_timeout": {"server": "{head_timeout: 9s}"},

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from gateway.config.addresses import AddedHeaderName, BaseUrl, CaFile, HeaderValue, Host, Secret, SecretHeaderValue, Url, is_loopback
 from gateway.config.base import Part
+from gateway.config.links import LinkTemplate
 from gateway.config.matching import glob, is_glob
 from gateway.config.route import DialectName, Route
 from gateway.config.values import Duration, EmptyIsNone, Name, Size, Text, only
@@ -85,6 +86,9 @@ class Admin(Part):
     """Address to listen on."""
     port: int = Field(default=8081, ge=0, le=65535)
     """Port to listen on; 0 takes any free one."""
+    links: Annotated[dict[Text, LinkTemplate], Field(max_length=8)] = Field(default_factory=dict)
+    """Buttons on the console's pages: a name, and the http(s) URL it opens, with `{trace_id}`, `{span_id}`, `{stream_id}`, `{route}`,
+    `{upstream}`, `{from_ms}` and `{to_ms}` filled in."""
 
     @field_validator("host")
     @classmethod

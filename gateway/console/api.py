@@ -15,13 +15,15 @@ from gateway.console.asked import BadQuery, read_query
 from gateway.console.guard import Guard
 from gateway.console.livefeed import LiveFeed
 from gateway.console.pages import add_pages
-from gateway.console.views import View, detail, feedback, live_detail, live_summary, route_view, summary
+from gateway.console.sample import sample
+from gateway.console.targets import route_view, survey
+from gateway.console.views import View, detail, feedback, live_detail, live_summary, step, summary
 from gateway.control import Outcome
-from gateway.telemetry.account import account
+from gateway.telemetry.account import Account, account
 from gateway.telemetry.live import SILENT, LiveStream
 from gateway.telemetry.overview import STEP, worse
 from gateway.telemetry.prometheus import render
-from gateway.telemetry.query import Cursor, Query
+from gateway.telemetry.query import MOST, Cursor, Query
 from gateway.telemetry.recorder import Recorder
 from gateway.telemetry.store import Kept, StoreUnreadable
 
@@ -35,11 +37,15 @@ INDEX = {
     "/api/overview": "figures of the last 15 minutes, in steps of 10 s: route=",
     "/api/routes": "routes, their targets and what the workers think of them",
     "/api/traces/{trace_id}": "all streams of one trace",
+    "/api/sample": "ended streams as one set of figures, to compare with another: the parameters of /api/streams",
+    "/api/links": "the links of admin.links, as templates",
     "/api/streams/{stream_id}/abort": "POST: end a live stream",
     "/api/reload": "POST: read the configuration file again",
 }
 
 
+STORED_WITHIN = 20
+"""Tenths of a second that a stream which has just ended may take until it is stored."""
 Ask = Callable[[], Awaitable[Outcome | None]]
 """Asks for a reload, and returns what became of it; None when nobody has said so in time."""
 
@@ -93,33 +99,43 @@ class Api:
         store = self._recorder.store
         if store is None:
             return None
-        return {"bytes": store.size, "max_bytes": store.max_size, "oldest": store.reach(time.time())}  # noqa: TID251 - it keeps calendar times
+        return {"bytes": store.size, "max_bytes": store.max_size, "oldest": store.reach(_clock())}
 
     async def streams(self, request: web.Request) -> web.Response:
-        today = time.time()  # noqa: TID251 - `since` and `until` may be ages by the calendar
+        today = _clock()
         query = read_query(request.query, today)
         now = time.monotonic()
         live = self._live(query) if query.lets_live(today) else []
         rows: list[View] = [self._live_summary(stream, now) for stream in live[: query.limit]]
         if len(live) > query.limit:
             last = live[query.limit - 1].record
-            return answer({"streams": rows, "next": Cursor(True, last.received_at, last.stream_id).text()})
+            return answer({"streams": rows, "next": Cursor(True, last.received_at, last.stream_id).text(), "now": _clock()})
         room = query.limit - len(rows)
         ended = await self._ended(query, room + 1)
         rows += [self._summary(kept) for kept in ended[:room]]
-        return answer({"streams": rows, "next": _next(ended, room)})
+        return answer({"streams": rows, "next": _next(ended, room), "now": _clock()})
 
     async def stream(self, request: web.Request) -> web.Response:
         stream_id = request.match_info["stream_id"]
         if live := self._recorder.live.streams.get(stream_id):
             said = self._recorder.feedback.waiting(stream_id)
-            return answer({**live_detail(live, account(live.record), time.monotonic()), "feedback": feedback(said)})
-        store = self._recorder.store
-        kept = await asyncio.to_thread(store.one, stream_id) if store is not None else None
+            view = live_detail(live, account(live.record), time.monotonic())
+            return answer({**view, "feedback": feedback(said), "now": _clock()})
+        kept = await self._kept(stream_id)
         if kept is None:
             return answer({"error": "no such stream is live or stored"}, 404)
         view = {**detail(self._recorder.price(kept.record)), "state": "ended", "ended": kept.ended, "cost_usd": kept.cost}
-        return answer({**view, "feedback": feedback(kept.feedback)})
+        return answer({**view, "feedback": feedback(kept.feedback), "now": _clock()})
+
+    async def _kept(self, stream_id: str) -> Kept | None:
+        """One ended stream. One that has ended this moment is waited for: the store writes in batches."""
+        store = self._recorder.store
+        for _ in range(STORED_WITHIN):
+            kept = await asyncio.to_thread(store.one, stream_id) if store is not None else None
+            if kept is not None or store is None or not self._recorder.was_told(stream_id):
+                return kept
+            await asyncio.sleep(0.1)
+        return None
 
     async def abort(self, request: web.Request) -> web.Response:
         stream_id = request.match_info["stream_id"]
@@ -140,14 +156,19 @@ class Api:
 
     async def routes(self, _: web.Request) -> web.Response:
         recorder, now = self._recorder, time.monotonic()
-        targets = recorder.live.targets(now)
-        views = [route_view(route, targets, self._shares(route.name, now), now) for route in recorder.config.routes]
-        return answer({"config_hash": recorder.config_hash, "routes": views})
+        what = survey(recorder.live.targets(now), recorder.lately, now)
+        reload = {"config_hash": recorder.config_hash, "configured": now - recorder.configured_at, "reload_error": recorder.reload_error}
+        return answer({**reload, "now": _clock(), "routes": [route_view(route, what) for route in recorder.config.routes]})
 
-    def _shares(self, route: str, now: float) -> dict[str, float]:
-        """Return which share of a route's streams of the last 15 minutes each upstream had."""
-        total, _ = self._recorder.overview.read(now, route)
-        return {upstream: count / total.streams for upstream, count in total.upstreams.items()} if total.streams else {}
+    async def links(self, _: web.Request) -> web.Response:
+        return answer({"links": self._recorder.config.admin.links})
+
+    async def sample(self, request: web.Request) -> web.Response:
+        query = read_query(request.query, _clock())
+        limit = query.limit if "limit" in request.query else MOST
+        kept = await self._ended(query, limit + 1)
+        told = [self._account(each) for each in kept[:limit]]
+        return answer(await asyncio.to_thread(sample, told, len(kept) > limit))
 
     async def overview(self, request: web.Request) -> web.Response:
         recorder, now = self._recorder, time.monotonic()
@@ -165,13 +186,13 @@ class Api:
         trace_id, now = request.match_info["trace_id"].lower(), time.monotonic()
         store = self._recorder.store
         ended = await asyncio.to_thread(store.trace, trace_id) if store is not None else []
-        rows = [self._summary(kept) for kept in ended]
+        rows = [step(self._account(kept), kept.ended) for kept in ended]
         live = [stream for stream in self._recorder.live.streams.values() if stream.record.trace_id == trace_id]
         rows += [self._live_summary(stream, now) for stream in live]
         if not rows:
             return answer({"error": "no stream of this trace is live or stored"}, 404)
         totals = {name: _sum(rows, name) for name in ("cost_usd", "input_tokens", "output_tokens")}
-        return answer({"trace_id": trace_id, "streams": rows, "total": totals})
+        return answer({"trace_id": trace_id, "streams": rows, "total": totals, "now": _clock()})
 
     def _live(self, query: Query) -> list[LiveStream]:
         """Live streams that answer a query, longest first, from its cursor on."""
@@ -199,9 +220,11 @@ class Api:
     def _live_summary(self, stream: LiveStream, now: float) -> View:
         return live_summary(stream, account(stream.record), now, self._recorder.feedback.waiting(stream.record.stream_id))
 
+    def _account(self, kept: Kept) -> Account:
+        return account(kept.record, kept.cost, self._recorder.objective(kept.record.route))
+
     def _summary(self, kept: Kept) -> View:
-        objective = self._recorder.objective(kept.record.route)
-        return summary(account(kept.record, kept.cost, objective), kept.ended, kept.feedback)
+        return summary(self._account(kept), kept.ended, kept.feedback)
 
 
 def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
@@ -220,6 +243,8 @@ def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
     app.router.add_post("/api/reload", api.reload)
     app.router.add_get("/api/routes", api.routes)
     app.router.add_get("/api/traces/{trace_id}", api.trace)
+    app.router.add_get("/api/sample", api.sample)
+    app.router.add_get("/api/links", api.links)
     return app
 
 
@@ -238,6 +263,11 @@ def _polite(guard: Guard) -> Callable[..., Awaitable[web.StreamResponse]]:
             return answer({"error": error.reason}, error.status)
 
     return polite
+
+
+def _clock() -> float:
+    """Return unix seconds: an age in `since` is counted back from it, and pages tell by it how long ago something was."""
+    return time.time()  # noqa: TID251 - by the calendar, as what is stored
 
 
 def _is_stalled(stream: LiveStream) -> bool:

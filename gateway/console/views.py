@@ -4,15 +4,13 @@ from typing import Any
 
 import msgspec
 
-from gateway.config import Route
+from gateway.console.strip import strip
 from gateway.core.record import StreamRecord
 from gateway.telemetry.account import Account
-from gateway.telemetry.live import LiveStream, TargetView
+from gateway.telemetry.live import LiveStream
 from gateway.telemetry.opinions import Opinion
 
 View = dict[str, Any]
-UNSEEN = 0.25
-"""Seconds that routing takes a target for which it has never measured."""
 
 
 def summary(told: Account, ended_unix: float | None, said: Opinion | None = None) -> View:
@@ -84,6 +82,13 @@ def live_summary(stream: LiveStream, told: Account, now: float, said: Opinion | 
     }
 
 
+def step(told: Account, ended_unix: float | None) -> View:
+    """The row of a stream that is a step of a trace: with its tokens as a strip, and when its request was sent (seconds, `sent`)."""
+    served = told.record.served
+    sent = served.sent_at - told.record.received_at if served is not None and served.sent_at is not None else None
+    return {**summary(told, ended_unix), "sent": sent, "strip": strip(told.record)}
+
+
 def detail(told: Account) -> View:
     """The whole record, its times also as `offsets` in seconds since the request was received, and what follows from it."""
     record = told.record
@@ -101,80 +106,6 @@ def detail(told: Account) -> View:
 def live_detail(stream: LiveStream, told: Account, now: float) -> View:
     """The same of a stream that goes on."""
     return {**detail(told), **{key: value for key, value in live_summary(stream, told, now).items() if key not in ("attempts", "stalls")}}
-
-
-def route_view(route: Route, targets: list[TargetView], shares: dict[str, float], now: float) -> View:
-    """A route, each of its targets as configured, what the workers think of it, its share of late, and which would be asked next."""
-    view = _route(route, targets, shares, now)
-    return {**view, "next": order(route, view["targets"])}
-
-
-def order(route: Route, targets: list[View]) -> list[View]:
-    """Return in which order the next request would most likely try the targets, and what speaks for each.
-
-    Policies draw: least-latency takes the better of two at random and explores a little, weighted and round-robin take turns.
-    """
-    known = [(target, seen) for target in targets for seen in (target["seen"] or [None])]
-    usable = [(target, seen) for target, seen in known if seen is None or seen["breaker"] != "open"] or known
-
-    def rank(option: tuple[View, View | None]) -> tuple[float, float]:
-        target, seen = option
-        score = seen["score"] if seen else UNSEEN
-        ranks = {"priority": (target["priority"], score), "weighted": (-target["weight"], 0.0), "round-robin": (0.0, 0.0)}
-        return ranks.get(route.policy, (0.0, score))
-
-    return [{"upstream": target["upstream"], "because": _because(route, target, seen)} for target, seen in sorted(usable, key=rank)]
-
-
-def _because(route: Route, target: View, seen: View | None) -> str:
-    score = f"score {seen['score'] * 1000:.0f} ms" if seen else f"never asked, taken for {UNSEEN * 1000:.0f} ms"
-    words = {
-        "priority": f"priority {target['priority']}, {score}",
-        "weighted": f"weight {target['weight']:g}",
-        "round-robin": "in turn",
-    }
-    return words.get(route.policy, score)
-
-
-def _route(route: Route, targets: list[TargetView], shares: dict[str, float], now: float) -> View:
-    return {
-        "name": route.name,
-        "policy": route.policy,
-        "models": list(route.match.models),
-        "slo": {"ttft": route.slo.ttft, "objective": route.slo.objective},
-        "stall_threshold": route.stall.threshold,
-        "targets": [
-            {
-                "upstream": target.upstream,
-                "model": target.model,
-                "weight": target.weight,
-                "priority": target.priority,
-                "seen": [
-                    {**_target(view, now), "share": shares.get(view.upstream)}
-                    for view in targets
-                    if view.upstream == target.upstream and (target.model is None or view.model == target.model)
-                ],
-            }
-            for target in route.targets
-        ],
-    }
-
-
-def _target(view: TargetView, now: float) -> View:
-    """`since` is how many seconds the breaker has been as it is."""
-    return {
-        "model": view.model,
-        "ttft": view.ttft,
-        "score": view.score,
-        "in_flight": view.in_flight,
-        "breaker": view.breaker,
-        "since": max(0.0, now - view.since),
-        "last_error": view.last_error,
-        "workers": [
-            {"worker": slot, "ttft": s.ttft, "score": s.score, "in_flight": s.in_flight, "breaker": s.breaker}
-            for slot, s in sorted(view.workers.items())
-        ],
-    }
 
 
 def _offsets(times: View, record: StreamRecord) -> View:

@@ -77,7 +77,8 @@ class Ended(Struct, frozen=True, tag=True):
 
 
 class TargetState(Struct, frozen=True):
-    """What one worker thinks of one target: `ttft` is its estimate in seconds, `score` what the policy compares."""
+    """What one worker thinks of one target: `ttft` is its estimate in seconds, `score` what the policy compares, the product of its
+    `terms` (see gateway.routing.health); `refusal` says why it lets no call pass just now, "" when it does."""
 
     upstream: str
     model: str
@@ -87,6 +88,8 @@ class TargetState(Struct, frozen=True):
     breaker: str
     since: float
     last_error: str | None = None
+    terms: dict[str, float] = {}
+    refusal: str = ""
 
 
 class Pulse(Struct, frozen=True, tag=True):

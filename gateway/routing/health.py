@@ -244,6 +244,8 @@ class Health:
                 breaker=target.circuit.state(now),
                 since=target.circuit.since(now),
                 last_error=target.last_error,
+                terms=target.terms(now),
+                refusal=target.circuit.why_not(now),
             )
             for (upstream, model), target in self._targets.items()
         ]

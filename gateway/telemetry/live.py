@@ -44,7 +44,8 @@ class Worker(Struct):
 
 
 class TargetView(Struct):
-    """One target as the workers see it together: mean estimates, summed streams, the worst breaker; `workers` is each one's own view."""
+    """One target as the workers see it together: mean estimates and terms of the score, summed streams, the worst breaker and what it
+    refuses calls for; `workers` is each one's own view."""
 
     upstream: str
     model: str
@@ -54,6 +55,8 @@ class TargetView(Struct):
     breaker: str
     since: float
     last_error: str | None
+    terms: dict[str, float]
+    refusal: str
     workers: dict[int, TargetState]
 
 
@@ -186,6 +189,8 @@ def _merged(states: dict[int, TargetState]) -> TargetView:
         breaker=worst.breaker,
         since=worst.since,
         last_error=next((state.last_error for state in every if state.last_error), None),
+        terms={name: sum(state.terms.get(name, 1.0) for state in every) / len(every) for name in worst.terms},
+        refusal=worst.refusal,
         workers=states,
     )
 

@@ -27,6 +27,7 @@ from gateway.telemetry.feedback import Feedbacks
 from gateway.telemetry.gauges import Gauges
 from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
+from gateway.telemetry.lately import Lately
 from gateway.telemetry.live import Live, LiveStream
 from gateway.telemetry.metrics import Family, Metrics
 from gateway.telemetry.onlookers import Onlooker, Onlookers
@@ -68,8 +69,8 @@ can handle, a live stream too many, a label too many, a span, a metric push, a r
 class Recorder:
     """One for all workers. Works the same in a process of its own (`connect` a socket per slot) and in-process (`receive`).
 
-    `span_exporter` replaces the configured OTLP exporter. `live`, `metrics`, `overview` and `store` (None when its path is "off") may be
-    read. Every one of `onlookers` hears of what goes on, as it is told.
+    `span_exporter` replaces the configured OTLP exporter. `live`, `metrics`, `overview`, `lately` and `store` (None when its path is
+    "off") may be read. Every one of `onlookers` hears of what goes on, as it is told.
     """
 
     def __init__(self, config: Config, *, span_exporter: SpanExporter | None = None) -> None:
@@ -80,6 +81,7 @@ class Recorder:
         self.metrics = Metrics(bounds(config))
         self.overview = Overview(time.monotonic())
         self.onlookers = Onlookers(self._tell_watching)
+        self.lately = Lately()
         self.reload_error: str | None = None
         self.configured_at = time.monotonic()
         self._told: dict[str, None] = {}
@@ -232,6 +234,10 @@ class Recorder:
         """Return the account of a record, its cost and its route's objective included."""
         return account(record, self._prices.of(record), self.objective(record.route))
 
+    def was_told(self, stream_id: str) -> bool:
+        """Return whether a stream's end has been told of late."""
+        return stream_id in self._told
+
     def objective(self, route: str) -> float | None:
         """Return a route's TTFT objective in seconds."""
         return self._objectives.get(route)
@@ -314,6 +320,7 @@ class Recorder:
         self.feedback.ended(told)
         self._tally.add(told, announced)
         self.overview.add(told, time.monotonic())
+        self.lately.add(told, time.monotonic())
         for onlooker in self.onlookers:
             onlooker.ended(told)
         if self._log is not None:

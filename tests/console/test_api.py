@@ -10,8 +10,9 @@ import pytest
 from aiohttp import ClientSession
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from gateway.config import Config
 from gateway.core.messages import Begun, Ended, Feedback, Hello, Pulse, Stalled, TargetState
-from gateway.core.record import StreamRecord
+from gateway.core.record import Cadence, StreamRecord
 from gateway.telemetry.recorder import TAKEN_ON_WITHIN, Recorder
 
 Serve = Callable[..., Awaitable[tuple[Recorder, ClientSession]]]
@@ -211,6 +212,17 @@ async def test_one_stream(serve: Serve, make_record: MakeRecord) -> None:
     assert "error" in await get(session, "/api/streams/nobody", 404)
 
 
+async def test_a_stream_that_ends_is_never_gone(serve: Serve, make_record: MakeRecord) -> None:
+    """Between its end and its row in the store a stream is waited for; without a store there is nothing to wait for."""
+    recorder, session = await serve()
+    for number in range(1, 4):
+        recorder.receive(Ended(number, make_record(number)))
+        assert (await get(session, f"/api/streams/stream-{number}"))["state"] == "ended"
+    recorder.store = None
+    recorder.receive(Ended(4, make_record(4)))
+    assert "error" in await get(session, "/api/streams/stream-4", 404)
+
+
 async def test_a_trace(serve: Serve, make_record: MakeRecord) -> None:
     """All streams of one trace, live and ended, with their totals."""
     recorder, session = await serve()
@@ -221,7 +233,53 @@ async def test_a_trace(serve: Serve, make_record: MakeRecord) -> None:
     view = await get(session, f"/api/traces/{1:032x}")
     assert [row["stream_id"] for row in view["streams"]] == ["stream-1", "stream-4", "stream-7"]
     assert view["total"]["output_tokens"] == 15
+    assert [row.get("strip") for row in view["streams"]] == [None, None, None]
     assert "error" in await get(session, "/api/traces/ff", 404)
+
+
+async def test_a_step_of_a_trace_has_its_strip(serve: Serve, make_record: MakeRecord) -> None:
+    """Its tokens by column, and when its request was sent."""
+    recorder, session = await serve()
+    recorder.receive(Ended(1, make_record(1, cadence=Cadence(chunks=3, arrivals=3, ticks=[0, 1000, 1000]))))
+    await stored(recorder, 1)
+    (step,) = (await get(session, f"/api/traces/{1:032x}"))["streams"]
+    assert sum(step["strip"]["columns"]) == 3
+    assert (step["sent"], step["strip"]["first"]) == (pytest.approx(0.1), pytest.approx(0.3))
+
+
+async def test_a_sample(serve: Serve, make_record: MakeRecord) -> None:
+    """The figures of what a query finds, whichever its filters; more than the limit are cut, and it says so."""
+    recorder, session = await serve()
+    for number in range(1, 5):
+        recorder.receive(Ended(number, make_record(number, asked_model="tiny" if number % 2 else "large")))
+    recorder.receive(Begun(make_record(9, ended_at=None)))
+    await stored(recorder, 4)
+    whole = await get(session, "/api/sample")
+    assert (whole["streams"], whole["cut"], whole["gaps"]) == (4, False, [[0.02, 12], [None, 4]])
+    assert (await get(session, "/api/sample?model=tiny"))["output_tokens"] == [5, 5]
+    cut = await get(session, "/api/sample?limit=3")
+    assert (cut["streams"], cut["cut"], cut["to"]) == (3, True, whole["to"])
+    assert "error" in await get(session, "/api/sample?wat=1", 400)
+
+
+async def test_links(serve: Serve) -> None:
+    """What is configured, as it is written; nothing without."""
+    recorder, session = await serve()
+    assert await get(session, "/api/links") == {"links": {}}
+    links = {"Jaeger": "http://127.0.0.1:16686/trace/{trace_id}"}
+    recorder.configure(Config.model_validate({**recorder.config.model_dump(), "admin": {"links": links}}))
+    assert await get(session, "/api/links") == {"links": links}
+
+
+async def test_when_the_configuration_was_taken_on(serve: Serve) -> None:
+    """The page of routes says since when its configuration holds, and why a newer one does not."""
+    recorder, session = await serve()
+    recorder.configured_at -= 100
+    recorder.reload_failed("routes.yaml:3:1: no")
+    view = await get(session, "/api/routes")
+    assert view["config_hash"] == recorder.config.hash
+    assert view["configured"] >= 100
+    assert view["reload_error"] == "routes.yaml:3:1: no"
 
 
 async def test_routes(serve: Serve) -> None:

@@ -1,46 +1,115 @@
-// What each route thinks of its targets, and where the next request would go and why.
+// What each route thinks of its targets and what streams met there of late, and where the next request would go and why.
 
 import { get } from "./api.js";
 import { fill, h } from "./dom.js";
-import { count, percent, seconds } from "./format.js";
+import { count, NONE, percent, seconds } from "./format.js";
+import { buttons } from "./links.js";
+import { dot } from "./streams.js";
+import { introduce } from "./plots.js";
 
 const EVERY = 2000;
+const HEADS = [["Target", ""], ["Score", ""], ["TTFT p50", "right"], ["TTFT p95", "right"], ["Share", ""], ["In flight", "right"], ["Stalls", "right"], ["Breaker", ""], ["Last error", "wide"]];
+/** How a policy chooses, for who wonders why the first in the order is not always the first asked. */
+const DRAWS = {
+  "least-latency": "The better of two drawn at random, and now and then one not tried for long: the first below is asked most often, not always.",
+  "priority": "The lowest priority first; equals by score, the better of two drawn at random.",
+  "weighted": "Drawn by weight at every request.",
+  "round-robin": "In turn, each request the next.",
+  "cheapest-within-slo": "The cheapest whose first token is expected within the objective.",
+};
+const TERMS = { estimate: "first token in", waiting: "calls waiting", failing: "failing lately" };
 
 export async function show(main, _, signal) {
-  const cards = h("div");
-  const head = h("span", { class: "muted" });
-  fill(main, h("div", { class: "bar" }, h("h1", {}, "Routes"), head), cards);
+  const [cards, head] = [h("div"), h("div", { class: "bar", role: "status" })];
+  fill(main, h("div", { class: "bar" }, h("h1", {}, "Routes")), head, cards);
+  const outward = new Map();
   while (!signal.aborted) {
-    const [told, health] = await Promise.all([get("/api/routes", signal), get("/healthz", signal)]);
-    fill(head, "config ", h("span", { class: "mono" }, told.config_hash.slice(0, 12)), health.last_reload_error ? h("span", { class: "note" }, ` a newer one was refused: ${health.last_reload_error}`) : null);
-    fill(cards, told.routes.map(card));
+    const told = await get("/api/routes", signal);
+    introduce(told.routes.flatMap((route) => route.targets.map((target) => target.upstream)));
+    await Promise.all(told.routes.map(async (route) => outward.has(route.name) || outward.set(route.name, await links(route.name, told.now, signal))));
+    fill(head, state(told));
+    const open = new Set([...cards.querySelectorAll("details[open]")].map((each) => each.dataset.route));
+    const focus = document.activeElement?.closest?.("[data-keep]")?.dataset.keep;
+    fill(cards, told.routes.length ? told.routes.map((route) => card(route, outward.get(route.name), open.has(route.name))) : h("p", { class: "empty" }, "No route is configured."));
+    if (focus) cards.querySelector(`[data-keep="${CSS.escape(focus)}"]`)?.focus();
     await new Promise((resolve) => setTimeout(resolve, EVERY));
   }
 }
 
-function card(route) {
+/** A lasting state's age: it is read at a glance, and does not flicker. */
+function lasting(value) {
+  if (value < 60) return `${Math.floor(value)} s`;
+  return value < 7200 ? `${Math.floor(value / 60)} min` : `${Math.floor(value / 3600)} h`;
+}
+
+/** A route's buttons lead to its last hour. */
+const links = (route, now, signal) => buttons({ route, from_ms: Math.floor((now - 3600) * 1000), to_ms: Math.ceil(now * 1000) }, signal);
+
+/** Which configuration runs, since when, and why a newer one does not. */
+function state(told) {
+  return [
+    h("span", { class: "muted" }, "config ", h("code", {}, told.config_hash.slice(0, 12)), `, taken on ${lasting(told.configured)} ago`),
+    told.reload_error ? h("span", { class: "banner", role: "alert" }, h("strong", {}, "The last reload was refused; this one goes on: "), h("code", {}, told.reload_error)) : h("span", { class: "faint" }, "last reload: nothing refused"),
+  ];
+}
+
+function card(route, outward, open) {
   const scores = route.targets.flatMap((target) => target.seen.map((seen) => seen.score));
   const most = Math.max(...scores, 1e-3);
-  const rows = route.targets.flatMap((target) => (target.seen.length ? target.seen : [null]).map((seen) => row(target, seen, most)));
-  return h("section", { class: "panel scroll" },
-    h("div", { class: "bar" }, h("h1", {}, route.name), h("span", { class: "badge" }, route.policy), h("span", { class: "muted" }, route.models.join(", ")),
-      h("span", { class: "grow" }), h("span", { class: "muted" }, `objective: TTFT ≤ ${seconds(route.slo.ttft)} for ${percent(route.slo.objective)} · stall above ${seconds(route.stall_threshold)}`)),
-    h("table", {}, h("thead", {}, h("tr", {}, ["Target", "Model", "Score", "TTFT estimate", "Share", "In flight", "Breaker", "Last error"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, rows)),
-    why(route));
+  const rows = route.targets.flatMap((target) => (target.seen.length ? target.seen : [null]).map((seen) => row(route, target, seen, most)));
+  return h("section", { class: "panel route", "data-route": route.name },
+    h("div", { class: "bar" }, h("h2", { class: "plainly" }, route.name), h("span", { class: "badge" }, route.policy), h("span", { class: "muted" }, `models ${route.models.join(", ")}`),
+      h("span", { class: "grow" }), outward ?? [],
+      h("a", { class: "plain button", "data-keep": `streams-${route.name}`, href: `/streams?route=${encodeURIComponent(route.name)}` }, "its streams")),
+    h("p", { class: "muted slim" }, `objective: first token within ${seconds(route.slo.ttft)} for ${percent(route.slo.objective)} · a stall is a silence above ${seconds(route.stall_threshold)} · ${count(route.streams)} streams in the last ${seconds(route.window)}`),
+    h("div", { class: "scroll" }, h("table", { class: "targets" }, h("thead", {}, h("tr", {}, HEADS.map(([name, side]) => h("th", { scope: "col", class: side }, name)))), h("tbody", {}, rows))),
+    why(route, open));
 }
 
-function row(target, seen, most) {
-  const weight = target.priority ? `priority ${target.priority}` : target.weight !== 1 ? `weight ${target.weight}` : "";
-  if (!seen) return h("tr", {}, h("td", {}, target.upstream, " ", h("span", { class: "faint" }, weight)), h("td", {}, target.model ?? "as asked"), h("td", { colspan: 6, class: "faint" }, "never asked yet"));
-  return h("tr", {},
-    h("td", {}, target.upstream, " ", h("span", { class: "faint" }, weight)), h("td", {}, seen.model),
-    h("td", {}, h("span", { class: "meter" }, h("i", { style: { width: `${(100 * seen.score) / most}%` } })), seconds(seen.score)),
-    h("td", {}, seconds(seen.ttft)), h("td", {}, percent(seen.share)), h("td", {}, count(seen.in_flight)),
-    h("td", {}, h("span", { class: `badge ${seen.breaker}` }, seen.breaker.replace("_", " ")), h("span", { class: "faint" }, ` ${seconds(seen.since)}`)),
-    h("td", { class: "wide", title: seen.last_error }, seen.last_error ?? "–"));
+function row(route, target, seen, most) {
+  const said = [target.priority ? `priority ${target.priority}` : "", target.weight !== 1 ? `weight ${target.weight}` : ""].filter(Boolean).join(", ");
+  const name = [dot(target.upstream), h("strong", {}, target.upstream), h("span", { class: "muted" }, ` ${seen?.model ?? target.model ?? "model as asked"}`), said ? h("span", { class: "faint" }, ` ${said}`) : null];
+  const keys = { "data-upstream": target.upstream, "data-breaker": seen?.breaker ?? "" };
+  if (!seen) return h("tr", keys, h("td", {}, name), h("td", { colspan: HEADS.length - 1, class: "faint" }, "never asked yet"));
+  const { lately } = seen;
+  const over = route.slo.ttft !== null && lately.ttft_p95 > route.slo.ttft;
+  const cells = [
+    [name],
+    [h("span", { class: "meter" }, h("i", { style: { width: `${(100 * seen.score) / most}%` } })), seconds(seen.score)],
+    [seconds(lately.ttft_p50)],
+    [h("span", { class: over ? "warning" : "", title: over ? "above the objective" : null }, seconds(lately.ttft_p95), over ? " ▲" : "")],
+    [h("span", { class: "meter narrow" }, h("i", { class: "share", style: { width: `${100 * (seen.share ?? 0)}%` } })), percent(seen.share)],
+    [count(seen.in_flight)],
+    [percent(lately.stall_rate)],
+    [h("span", { class: `badge ${seen.breaker}` }, seen.breaker.replace("_", " ")), h("span", { class: "faint" }, ` for ${lasting(seen.since)}`)],
+    [trouble(seen)],
+  ];
+  return h("tr", keys, cells.map((cell, place) => h("td", { class: HEADS[place][1], "data-label": HEADS[place][0] }, h("span", {}, cell))));
 }
 
-function why(route) {
-  if (!route.next?.length) return null;
-  return h("p", { class: "muted" }, "Next request: ", route.next.map((each, place) => [place ? ", then " : "", h("strong", { title: each.because }, each.upstream), h("span", { class: "faint" }, ` (${each.because})`)]));
+/** What went wrong last, when, and the stream to look at. */
+function trouble(seen) {
+  if (!seen.trouble) return seen.last_error ? h("span", { class: "muted" }, seen.last_error) : h("span", { class: "faint" }, NONE);
+  const { error, ago, stream_id: id } = seen.trouble;
+  return [h("a", { href: `/streams/${id}`, "data-keep": `trouble-${id}`, title: error }, error.replace(/^(\d{3})$/, "HTTP $1")), h("span", { class: "faint" }, ` ${lasting(ago)} ago`)];
+}
+
+/** The order the next request would get: each target's score with its terms, the unusable ones last and why. */
+function why(route, open) {
+  if (!route.next.length) return null;
+  const usable = route.next.filter((each) => each.usable);
+  const first = usable.length ? ["Next request: ", usable.map((each, place) => [place ? ", then " : "", h("strong", {}, each.upstream)])] : h("span", { class: "warning" }, "No target is usable now: the one that opens soonest is tried.");
+  const rows = route.next.map((each, place) => h("tr", { class: each.usable ? "" : "refused" },
+    h("td", { class: "right faint" }, each.usable ? `${place + 1}.` : "✕"), h("td", {}, dot(each.upstream), h("strong", {}, each.upstream), h("span", { class: "muted" }, ` ${each.model ?? ""}`)),
+    h("td", {}, each.usable ? terms(each) : h("span", { class: "warning" }, each.because)), h("td", { class: "muted" }, each.usable ? each.because.replace(/(, )?score .*$/, "") : "")));
+  return h("details", { class: "why", "data-route": route.name, open }, h("summary", { "data-keep": `why-${route.name}` }, first, h("span", { class: "faint" }, " · why")),
+    h("p", { class: "muted slim" }, DRAWS[route.policy] ?? ""), h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, rows))));
+}
+
+/** "first token in 212 ms × 1.5 calls waiting = 318 ms": a score is the product of its terms. */
+function terms(place) {
+  if (place.score === null) return h("span", { class: "faint" }, "never asked");
+  const { estimate, ...factors } = place.terms;
+  const told = Object.entries(factors).map(([name, factor]) => h("span", { class: factor === 1 ? "faint" : "" }, ` × ${factor.toFixed(2)} ${TERMS[name] ?? name}`));
+  return h("span", { class: "terms" }, estimate === undefined ? null : `${TERMS.estimate} ${seconds(estimate)}`, told, " = ", h("strong", {}, seconds(place.score)));
 }

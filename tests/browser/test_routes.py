@@ -1,0 +1,70 @@
+"""The page of routes: what is believed of targets, what was met there, and where the next request goes and why."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from gateway.sim.faults import Always, Status
+from gateway.sim.tempers import Temper
+from tests.browser.conftest import Visit
+from tests.stories.conftest import Client, Weir, eventually
+
+pytestmark = pytest.mark.browser
+Start = Callable[..., Awaitable[Any]]
+Clients = Callable[[Weir], Client]
+RANKED = [{"upstream": "broken", "priority": 0}, {"upstream": "sound", "priority": 1}]
+
+
+async def test_a_breaker_that_opens(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """After its failures a target's breaker is shown open, last in the order with the reason; its last error leads to the stream."""
+    broken, sound = await provide(faults=Always(Status(500))), await provide(temper=Temper(ttft="20ms", gap="5ms", tokens=5))
+    route = {"targets": RANKED, "policy": "priority", "breaker": {"failures": 3, "open": "60s"}}
+    one = await weir({"broken": broken, "sound": sound}, route=route)
+    page: Page = await visit(one, "/routes")
+    await expect(page.locator(".targets tbody tr")).to_have_count(2)
+    await expect(page.locator(".targets tbody tr").first).to_contain_text("never asked yet")
+    await client(one).many(6, 1)
+    row = page.locator("tr[data-upstream=broken]")
+    await expect(row).to_have_attribute("data-breaker", "open")
+    await expect(page.locator("tr[data-upstream=sound]")).to_have_attribute("data-breaker", "closed")
+    await expect(page.locator("tr[data-upstream=sound]")).to_contain_text("100 %")
+    await expect(page.locator(".why summary")).to_have_text(re.compile("Next request: sound · why"))
+    await page.locator(".why summary").click()
+    await expect(page.locator(".why tr.refused")).to_contain_text(re.compile(r"broken.*breaker open for another \d+"))
+    terms = page.locator(".why tr").first.locator(".terms")
+    await expect(terms).to_contain_text(re.compile(r"first token in \d+ ms . 1\.00 calls waiting . 1\.00 failing lately = "))
+    await row.locator("td a").click()
+    await expect(page.locator(".lane.loser").first).to_contain_text("broken")
+
+
+async def test_what_is_looked_at_stays(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """When the page draws itself anew, what was unfolded stays so, and the focus stays where it was."""
+    one = await weir({"a": await provide()})
+    await client(one).ask()
+    page: Page = await visit(one, "/routes")
+    await page.locator(".why summary").click()
+    await expect(page.locator(".why")).to_have_attribute("open", "")
+    await page.evaluate("document.querySelector('.why').id = 'drawn-before'")
+    await expect(page.locator("#drawn-before")).to_have_count(0)
+    await expect(page.locator(".why")).to_have_attribute("open", "")
+    assert await page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+async def test_a_refused_reload_is_told(weir: Start, provide: Start, visit: Visit, tmp_path: Any) -> None:
+    """The configuration that runs stays shown by its hash; why the newer one is not taken on stands above the cards."""
+    one = await weir({"a": await provide()})
+    page: Page = await visit(one, "/routes")
+    shown = (await one.ask("/healthz"))["config_hash"][:12]
+    await expect(page.locator("main code").first).to_have_text(shown)
+    (file,) = tmp_path.glob("weir-*/routes.yaml")
+    file.write_text(file.read_text().replace('"version":1', '"version":1,"upstraems":{}'))
+    await eventually(lambda: told(one), "the reload is refused")
+    await expect(page.locator(".banner")).to_contain_text("upstraems")
+    await expect(page.locator("main code").first).to_have_text(shown)
+
+
+async def told(weir: Weir) -> Any:
+    return (await weir.ask("/api/routes")).get("reload_error")
