@@ -10,13 +10,15 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 LINT := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy --strict gateway && $(BIN)/lint-imports
 TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
-.PHONY: help run test conformance test-browser screenshots test-extra test-all check model run-model bench bench-docs clean
+.PHONY: help run test conformance test-browser screenshots test-backends collector test-extra test-all check model run-model bench bench-docs clean
 
 help:
 	@echo 'make run        the demo: simulated providers, the gateway, traffic'
 	@echo 'make test       lint, types, layers and the tests (about two minutes)'
 	@echo 'make conformance the official SDKs of Python and Node through Weir (about two minutes)'
 	@echo 'make test-browser the console in a real Chromium'
+	@echo 'make test-backends spans of real streams, read back from real backends (about two minutes)'
+	@echo 'make collector  Jaeger and the OpenTelemetry Collector from source, for these tests too (needs Go; minutes)'
 	@echo 'make test-all   all of these and the slow tests, with a real model'
 	@echo 'make model      build a real llama.cpp server and a small model into .model/ (needs gcc, g++, cmake)'
 	@echo 'make run-model  that server behind Weir'
@@ -29,7 +31,7 @@ run: .venv/installed
 	@exec $(BIN)/weir demo
 
 test: .venv/installed-dev
-	$(LINT) && $(TEST) -m "not slow and not model and not conformance and not browser"
+	$(LINT) && $(TEST) -m "not slow and not model and not conformance and not browser and not backends"
 
 # The official SDKs of Python and Node, every client dialect against every target dialect; needs nothing that pip and npm do not bring.
 conformance: .conformance/installed
@@ -43,6 +45,14 @@ test-browser: chromium .venv/installed-browser
 screenshots: chromium .venv/installed-browser
 	$(BIN)/python docs/screenshots.py
 
+# Real streams into real backends. They live in an environment of their own: what they want of their libraries is not what Weir wants.
+test-backends: .venv/installed-dev .backends/installed
+	WEIR_TEST_BACKENDS=1 $(BIN)/python -m pytest -m backends tests/backends
+
+# Once they are there, `make test-backends` tries them too, and `make test` shows the collector its configuration.
+collector:
+	@exec tests/backends/build.sh .backends
+
 # Without a slow or model test pytest answers 5, "nothing collected", which is no failure here. One process: these measure.
 test-extra: .venv/installed-dev model
 	$(BIN)/python -m pytest -m "slow or model" || [ $$? -eq 5 ]
@@ -50,6 +60,7 @@ test-extra: .venv/installed-dev model
 test-all: test
 	@$(MAKE) --no-print-directory conformance
 	@$(MAKE) --no-print-directory test-browser
+	@$(MAKE) --no-print-directory test-backends
 	@$(MAKE) --no-print-directory test-extra
 
 check: .venv/installed-dev
@@ -72,7 +83,7 @@ bench-docs: .venv/installed
 	rm docs/benchmarks.new
 
 clean:
-	rm -rf .venv .model .conformance build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv .model .conformance .backends build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
 	find gateway tests -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/installed: pyproject.toml
@@ -102,4 +113,9 @@ chromium:
 	mkdir -p .conformance
 	cp tests/conformance/node/package.json tests/conformance/node/package-lock.json .conformance/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npm ci --prefix .conformance --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+.backends/installed: tests/backends/requirements.txt
+	'$(PYTHON)' -m venv .backends/venv
+	.backends/venv/bin/python -m pip --quiet --disable-pip-version-check install --requirement $<
 	@touch $@

@@ -11,7 +11,10 @@ from gateway.logs import blunder
 SETTLE = 0.05
 """Seconds between a request and the reload, so that several in a burst are one."""
 LOOK_EVERY = 0.5
-FIXED = ("server.host", "server.port", "server.workers", "server.tls", "admin.host", "admin.port", "state", "telemetry")
+FIXED = (
+    *("server.host", "server.port", "server.workers", "server.tls", "admin.host", "admin.port", "state"),
+    *("telemetry.otlp", "telemetry.store", "telemetry.access_log", "telemetry.digest"),
+)
 """Keys, or parents of keys, that are acted on once, at the start: sockets are bound, processes forked, files and exporters opened."""
 
 Look = tuple[int, int, int, int]

@@ -70,4 +70,4 @@ def test_test_folders_mirror_rooms() -> None:
     """tests/wire tests gateway/wire; only what is told from outside, of no one room, has a folder of its own."""
     rooms = {path.name for path in (ROOT / "gateway").iterdir() if path.is_dir()}
     folders = {path.relative_to(ROOT / "tests").parts[0] for path in TESTS if path.parent != ROOT / "tests"}
-    assert folders - rooms <= {"stories", "faults", "e2e", "conformance", "goldens", "rig", "dashboards", "browser"}
+    assert folders - rooms <= {"stories", "faults", "e2e", "conformance", "goldens", "rig", "dashboards", "browser", "backends"}

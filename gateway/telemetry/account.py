@@ -10,17 +10,32 @@ ERROR_OUTCOMES: frozenset[Outcome] = frozenset(
 """Outcomes that are somebody's fault on our side of the client (contract, section 6)."""
 
 
+class Kept(Struct, frozen=True):
+    """That a stream has a span, and how many like it stand behind it: both None while everything is kept.
+
+    `threshold` is what its tracestate says after `ot=th:`, None too where it was the caller who decided.
+    """
+
+    reason: str | None = None
+    threshold: str | None = None
+
+
+ALL = Kept()
+
+
 class Account(Struct, frozen=True, kw_only=True):
     """All durations are seconds and None when unknown: nothing here is guessed.
 
     `ttft`, `ttfb` and `first_answer` run from the request received, as the user feels them; `first_chunk` and `first_token` from
     the served attempt's request sent, as the GenAI conventions define them. Token times are those of streamed answers only: when a
-    document comes whole, nobody knows when its first token was made. `slow` says the TTFT was above the route's objective.
+    document comes whole, nobody knows when its first token was made. `slow` says the TTFT was above the route's objective. `kept` is None
+    when the stream has no span: as far as its caller is concerned here, by the configuration in `gateway.telemetry.sampling`.
     """
 
     record: StreamRecord
     cost: float | None = None
     slow: bool = False
+    kept: Kept | None = None
     duration: float | None = None
     ttft: float | None = None
     ttfb: float | None = None
@@ -38,6 +53,7 @@ def account(record: StreamRecord, cost: float | None = None, objective: float | 
         record=record,
         cost=cost,
         slow=objective is not None and ttft is not None and ttft > objective,
+        kept=ALL if record.sampled else None,
         duration=_between(record.received_at, record.ended_at),
         ttft=ttft,
         ttfb=_between(record.received_at, record.first_byte_at),

@@ -1,18 +1,20 @@
 """Sends spans and metric snapshots over OTLP, each from a thread of its own: a collector that hangs costs counted spans, nothing else."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from gateway.config import Otlp
+from gateway.config.model import Mapper
 from gateway.telemetry.account import Account
 from gateway.telemetry.batches import Batches
+from gateway.telemetry.mappers import mapped
 from gateway.telemetry.metrics import Family
 from gateway.telemetry.otlp_metrics import metrics_data
-from gateway.telemetry.spans import resource, span
+from gateway.telemetry.spans import SPAN_ATTRIBUTES, resource, span
 
 SPAN_QUEUE, SPAN_BATCH, SPAN_WINDOW = 2048, 512, 1.0
 EXPORT_TIMEOUT = 5.0
@@ -25,7 +27,12 @@ class SpanPump:
         self._make = exporter
         self._exporter: SpanExporter | None = None
         self._resource = resource()
+        self._rows = SPAN_ATTRIBUTES
         self.batches: Batches[Account] = Batches("spans", self._write, limit=SPAN_QUEUE, batch=SPAN_BATCH, window=SPAN_WINDOW)
+
+    def map(self, mappers: Iterable[Mapper]) -> None:
+        """Put these vendors' attributes on spans too, from the next batch on."""
+        self._rows = (*SPAN_ATTRIBUTES, *mapped(mappers))
 
     def close(self, seconds: float) -> None:
         self.batches.close(seconds)
@@ -37,7 +44,7 @@ class SpanPump:
         spans = []
         for account in batch:
             try:
-                spans.append(span(account, self._resource))
+                spans.append(span(account, self._resource, self._rows))
             except ValueError:  # ids that are not hexadecimal: one bad record must not take its batch along
                 continue
         sent = not spans or self._exporter.export(spans) is SpanExportResult.SUCCESS

@@ -32,6 +32,7 @@ from gateway.telemetry.live import Live, LiveStream
 from gateway.telemetry.metrics import Family, Metrics
 from gateway.telemetry.onlookers import Onlooker, Onlookers
 from gateway.telemetry.overview import Overview
+from gateway.telemetry.sampling import Sampler
 from gateway.telemetry.store import Receipt, Store
 from gateway.telemetry.tally import Tally
 
@@ -91,6 +92,7 @@ class Recorder:
         self._gauges = Gauges(self.live, self.labels, config, self.store)
         self._objectives = {route.name: route.slo.ttft for route in config.routes}
         self._prices = Prices()
+        self._sampler = Sampler(telemetry.sampling)
         self._log = AccessLog(telemetry.access_log) if telemetry.access_log != "off" else None
         self._spans = _span_pump(config, span_exporter)
         self._pushes = _metric_pump(config)
@@ -200,6 +202,9 @@ class Recorder:
         self._gauges.configure(config)
         self._tally.configure()
         self._objectives = {route.name: route.slo.ttft for route in config.routes}
+        self._sampler = Sampler(config.telemetry.sampling)
+        if self._spans is not None:
+            self._spans.map(config.telemetry.mappers)
 
     def vacate(self, slot: int, pid: int) -> None:
         """Note that a worker has left for good and will be followed by nobody in its slot; what it has said is heard before."""
@@ -232,7 +237,7 @@ class Recorder:
 
     def price(self, record: StreamRecord) -> Account:
         """Return the account of a record, its cost and its route's objective included."""
-        return account(record, self._prices.of(record), self.objective(record.route))
+        return self._sampler.decide(account(record, self._prices.of(record), self.objective(record.route)))
 
     def was_told(self, stream_id: str) -> bool:
         """Return whether a stream's end has been told of late."""
@@ -325,7 +330,7 @@ class Recorder:
             onlooker.ended(told)
         if self._log is not None:
             self._log.batches.put(told)
-        if self._spans is not None and record.sampled:
+        if self._spans is not None and told.kept is not None:
             self._spans.batches.put(told)
 
     def _receipt_through(self, told: Account | None, receipt: Receipt | None) -> None:
@@ -373,9 +378,11 @@ def _died(orphan: LiveStream, last_said: float | None) -> StreamRecord:
 
 def _span_pump(config: Config, exporter: SpanExporter | None) -> SpanPump | None:
     otlp = config.telemetry.otlp
-    if exporter is not None:
-        return SpanPump(lambda: exporter)
-    return SpanPump(lambda: configured_exporter(otlp)) if otlp.endpoint else None
+    if exporter is None and not otlp.endpoint:
+        return None
+    pump = SpanPump(lambda: exporter or configured_exporter(otlp))
+    pump.map(config.telemetry.mappers)
+    return pump
 
 
 def _metric_pump(config: Config) -> MetricPump | None:

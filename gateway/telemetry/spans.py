@@ -1,6 +1,6 @@
 """One span per stream, built from its account when it has ended: the table of attributes says what is on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -109,6 +109,8 @@ _STREAM = (
     Attribute("weir.cost.usd", "by public list prices, when usage and price are known", lambda a: a.cost),
     Attribute("weir.usage.partial", "true when the stream, or one that it was resumed from, ended before its last usage could come",
               _partial),
+    Attribute("weir.sampling.reason", "why it was kept: parent, error, stall, fallback, slow, abort or baseline; only while sampling",
+              lambda a: a.kept.reason if a.kept else None),
 )  # fmt: skip
 _TIMES = (
     Attribute("weir.ttft", "s, request received to first token", lambda a: a.ttft),
@@ -150,6 +152,7 @@ _VOICE = (
     Attribute("weir.realtime.close_code", "the WebSocket close code it said", _voice(lambda v: v.close_code)),
 )  # fmt: skip
 SPAN_ATTRIBUTES: tuple[Attribute, ...] = (*_GEN_AI, *_STREAM, *_TIMES, *_CADENCE, *_VOICE)
+"""What is on every span, as far as it is known; mappers add rows of their own."""
 
 
 def resource() -> Resource:
@@ -158,11 +161,13 @@ def resource() -> Resource:
     return ours.merge(OTELResourceDetector().detect())
 
 
-def span(account: Account, who: Resource) -> ReadableSpan:
-    """Build the span of a stream. Raises ValueError when the record's ids are not hexadecimal."""
+def span(account: Account, who: Resource, rows: Sequence[Attribute] = SPAN_ATTRIBUTES) -> ReadableSpan:
+    """Build the span of a stream with these attributes. Raises ValueError when the record's ids are not hexadecimal."""
     record = account.record
     trace_id, flags = int(record.trace_id, 16), TraceFlags(TraceFlags.SAMPLED if record.sampled else TraceFlags.DEFAULT)
     state = TraceState.from_header([record.tracestate]) if record.tracestate else TraceState()
+    if account.kept is not None and account.kept.threshold is not None:
+        state = state.add("ot", f"th:{account.kept.threshold}")
     own = SpanContext(trace_id, int(record.span_id, 16), is_remote=False, trace_flags=flags, trace_state=state)
     parent = SpanContext(trace_id, int(record.parent_id, 16), True, flags, state) if record.parent_id else None
     end = record.received_at if record.ended_at is None else record.ended_at
@@ -171,7 +176,7 @@ def span(account: Account, who: Resource) -> ReadableSpan:
         context=own,
         parent=parent,
         resource=who,
-        attributes={row.name: value for row in SPAN_ATTRIBUTES if (value := row.read(account)) is not None},
+        attributes={row.name: value for row in rows if (value := row.read(account)) is not None},
         events=events(record),
         kind=SpanKind.CLIENT,
         status=Status(StatusCode.ERROR) if record.outcome in ERROR_OUTCOMES else Status(StatusCode.UNSET),

@@ -49,7 +49,7 @@ class Tally:
         self._stalls(account.record, announced)
         self._attempts(account.record)
         self._oddities(account.record)
-        self._voice(account.record)
+        self._voice(account)
 
     def stalled(self, record: StreamRecord, upstream: str, blame: Blame, phase: str) -> None:
         """Count a stall that was just noticed."""
@@ -98,7 +98,7 @@ class Tally:
         )
         for name, labels, value in rows:
             if value is not None:
-                self._metrics.observe(name, labels, value, exemplar(record, value))
+                self._metrics.observe(name, labels, value, exemplar(account, value))
 
     def _usage(self, account: Account) -> None:
         record = account.record
@@ -108,7 +108,7 @@ class Tally:
             return
         for kind, tokens in (("input", record.usage.input), ("output", record.usage.output)):
             if tokens is not None:
-                self._metrics.observe("gen_ai_client_token_usage", (*self._call(record), kind), tokens, exemplar(record, tokens))
+                self._metrics.observe("gen_ai_client_token_usage", (*self._call(record), kind), tokens, exemplar(account, tokens))
 
     def _cadence(self, account: Account) -> None:
         record = account.record
@@ -119,7 +119,7 @@ class Tally:
         for bound, count in cadence.gaps:
             gaps.add(bound, count, 0.0)
         gaps.total += cadence.gap_sum
-        if cadence.gap_max is not None and (longest := exemplar(record, cadence.gap_max)):
+        if cadence.gap_max is not None and (longest := exemplar(account, cadence.gap_max)):
             gaps.add(cadence.gap_max, 0, 0.0, longest)
 
     def _stalls(self, record: StreamRecord, announced: Mapping[Blame, int]) -> None:
@@ -152,13 +152,13 @@ class Tally:
         for cause, count in record.parser_errors.items():
             self._metrics.count("weir_parser_errors_total", (record.dialect, cause), count)
 
-    def _voice(self, record: StreamRecord) -> None:
-        voice = record.voice
+    def _voice(self, account: Account) -> None:
+        record, voice = account.record, account.record.voice
         if voice is None:
             return
         route, upstream, _ = self._labels.of(record)
-        self._waits("weir_realtime_first_token_seconds", record, voice.first_token)
-        self._waits("weir_realtime_first_audio_seconds", record, voice.first_audio)
+        self._waits("weir_realtime_first_token_seconds", account, voice.first_token)
+        self._waits("weir_realtime_first_audio_seconds", account, voice.first_audio)
         self._metrics.count("weir_realtime_audio_seconds_total", (route, upstream, "in"), voice.audio_in)
         self._metrics.count("weir_realtime_audio_seconds_total", (route, upstream, "out"), voice.audio_out)
         rows: tuple[tuple[str, float], ...] = (
@@ -171,20 +171,21 @@ class Tally:
         for name, amount in rows:
             self._metrics.count(name, (route, upstream), amount)
 
-    def _waits(self, name: str, record: StreamRecord, waits: Waits) -> None:
-        histogram = self._metrics.histogram(name, self._labels.of(record)) if waits.bins else None
+    def _waits(self, name: str, account: Account, waits: Waits) -> None:
+        histogram = self._metrics.histogram(name, self._labels.of(account.record)) if waits.bins else None
         if histogram is None:
             return
         for bound, count in waits.bins:
             histogram.add(bound, count, 0.0)
         histogram.total += waits.total
-        if waits.max is not None and (longest := exemplar(record, waits.max)):
+        if waits.max is not None and (longest := exemplar(account, waits.max)):
             histogram.add(waits.max, 0, 0.0, longest)
 
 
-def exemplar(record: StreamRecord, value: float) -> Exemplar | None:
+def exemplar(account: Account, value: float) -> Exemplar | None:
     """Return the measurement with its trace, or None when no span of it will be found."""
-    if not record.sampled:
+    record = account.record
+    if account.kept is None:
         return None
     at = record.received_at if record.ended_at is None else record.ended_at
     return Exemplar(record.trace_id, record.span_id, value, round(record.unix_ns(at) / 1e9, 3))

@@ -87,16 +87,35 @@ AFTER_GOOD = [
         "telemetry: {store: {path: ''}}",
         "r.yaml:6:27: telemetry.store.path: must be text without line breaks or control characters, and not empty",
     ),
+    ("telemetry: {sampling: {keep: some}}", "r.yaml:6:30: telemetry.sampling.keep: must be all, not 'some'"),
+    ("telemetry: {sampling: {baseline: 1}}", "r.yaml:6:34: telemetry.sampling.baseline: must be a percentage, such as 20%, not '1'"),
+    (
+        "telemetry: {sampling: {baseline: 101%}}",
+        "r.yaml:6:34: telemetry.sampling.baseline: must be between 0% and 100%, not '101%'",
+    ),
+    (
+        "telemetry: {sampling: {baseline: 1%, always: [errors]}}",
+        "r.yaml:6:47: telemetry.sampling.always[0]: must be error, stall, fallback, slow or abort, not 'errors', did you mean 'error'?",
+    ),
+    (
+        "telemetry: {sampling: {always: [error]}}",
+        "r.yaml:6:23: telemetry.sampling: `always` needs `baseline` beside it: the share of all other streams that is kept",
+    ),
+    (
+        "telemetry: {sampling: {keep: all, baseline: 1%}}",
+        "r.yaml:6:23: telemetry.sampling: `keep: all` and `baseline` are two answers to one question; take one",
+    ),
+    (
+        "telemetry: {mappers: [langfuze]}",
+        "r.yaml:6:23: telemetry.mappers[0]: must be langfuse, openinference, respan, promptlayer or futureagi, not 'langfuze', "
+        "did you mean 'langfuse'?",
+    ),
     # Planned, not built.
     ("tenants: [{name: a}]", "r.yaml:6:10: tenants: not supported yet; leave it out or write []"),
     ("guards: {a: {kind: regex}}", "r.yaml:6:9: guards: not supported yet; leave it out or write []"),
     ("state: redis://:pw@h/0", "r.yaml:6:8: state: not supported yet; leave it out or write memory"),
     ("server: {tls: {cert: a, key: b}}", "r.yaml:6:15: server.tls: not supported yet; leave it out"),
-    ("telemetry: {mappers: [langfuse]}", "r.yaml:6:22: telemetry.mappers: not supported yet; leave it out or write []"),
     ("telemetry: {digest: true}", "r.yaml:6:21: telemetry.digest: not supported yet; leave it out or write false"),
-    ("telemetry: {sampling: {baseline: 1%}}", "r.yaml:6:34: telemetry.sampling.baseline: not supported yet; leave it out"),
-    ("telemetry: {sampling: {always: [error]}}", "r.yaml:6:32: telemetry.sampling.always: not supported yet; leave it out"),
-    ("telemetry: {sampling: {keep: some}}", "r.yaml:6:30: telemetry.sampling.keep: must be all, not 'some'"),
     # YAML itself.
     ("version: 1\nversion: 1", "r.yaml:7:1: version: key 'version' is already on line 6"),
     ("version: !!int 1", "r.yaml:6:10: version: YAML tags are not understood here"),

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from gateway.telemetry.happenings import EVENTS
 from gateway.telemetry.instruments import INSTRUMENTS
+from gateway.telemetry.mappers import MAPPERS
 from gateway.telemetry.recorder import KINDS
+from gateway.telemetry.sampling import TRUE_OF
 from gateway.telemetry.spans import SPAN_ATTRIBUTES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()
@@ -22,6 +24,16 @@ def rows(heading: str) -> list[list[str]]:
 def test_span_attributes() -> None:
     """Every attribute of the table, with its meaning."""
     assert rows("## Spans") == [[f"`{row.name}`", row.help] for row in SPAN_ATTRIBUTES]
+
+
+def test_mappers() -> None:
+    """Every attribute of every mapper."""
+    assert rows("## Mappers") == [[f"`{name}`", f"`{row.name}`", row.help] for name, table in MAPPERS.items() for row in table]
+
+
+def test_sampling() -> None:
+    """Every word of `telemetry.sampling.always`, in the order in which they are told."""
+    assert [row[0] for row in rows("## Sampling")] == [f"`{word}`" for word in TRUE_OF]
 
 
 def test_events() -> None:
