@@ -13,8 +13,9 @@ from rich.table import Table
 
 from gateway import __version__, logs
 from gateway.config import Config, ConfigErrors, json_schema, load, override
+from gateway.early import hold_signals
 from gateway.reload import Source
-from gateway.supervisor import Gateway, PortTaken, Supervisor, hold_signals
+from gateway.supervisor import Gateway, PortTaken, Supervisor
 
 DEFAULT_FILE = "routes.yaml"
 PIPE_WIDTH = 10_000

@@ -4,6 +4,8 @@ A configuration is too large for a packet and holds secrets: it travels as an an
 """
 
 import asyncio
+import errno
+import logging
 import os
 import pickle
 import signal
@@ -18,6 +20,9 @@ from gateway.config import Config
 
 LARGEST = 64 * 1024
 MOST_PROBLEMS, LONGEST_PROBLEM = 50, 1000
+LATER = frozenset({errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ENOBUFS})
+"""What cannot be sent for one of these is sent when there is room: in the line, in memory, or for a file descriptor."""
+log = logging.getLogger("weir.control")
 
 
 class Swap(Struct, frozen=True, tag=True):
@@ -96,10 +101,9 @@ class Line:
             word, config = self._waiting[0]
             try:
                 _send(self.sock, word, config)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                pass
+            except OSError as error:
+                if error.errno in LATER:
+                    return
             self._waiting.popleft()
 
     def heard(self) -> Iterator[tuple[Word, Config | None]]:
@@ -141,6 +145,8 @@ class Ear:
         """Hear what has been said up to now."""
         try:
             for word, config in self._line.heard():
+                if isinstance(word, Swap) and config is None:
+                    log.error("a new configuration came and could not be taken: no file descriptor is free; SIGHUP sends it again")
                 self._hear(word, config)
         except EOFError:
             self.close()

@@ -16,7 +16,7 @@ from gateway.child import SIGNALS, Child
 from gateway.config import Config
 from gateway.console.serve import run as run_recorder
 from gateway.control import Leaving, Ready, Reload, Stop, Swap, Vacant
-from gateway.proxy.neighbours import Neighbours, bell
+from gateway.proxy.neighbours import Neighbours, bell, roll
 from gateway.reload import Reloads, Source
 from gateway.replacement import STEP_SECONDS, Replacement
 from gateway.worker import run_worker
@@ -32,11 +32,6 @@ SHIFTS = (0, 1)
 
 class PortTaken(Exception):
     """An address to listen on belongs to somebody else."""
-
-
-def hold_signals() -> None:
-    """Let what operators signal wait until there is a supervisor to act on it: until then it would end the process."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR2})
 
 
 class Supervisor:
@@ -136,13 +131,12 @@ class Supervisor:
         outcome = reloads.reload()
         for problem in outcome.problems:
             log.error("not reloaded: %s", problem)
-        if outcome.changed:
+        if not outcome.problems:  # what is no change here may be one to a process that could not take it on before
             self._drain = reloads.config.server.drain
             for child in self._children:
                 child.tell(Swap(), reloads.config)
-            log.info("reloaded: config %s", outcome.hash)
-        elif not outcome.problems:
-            log.info("nothing to reload: the file says what is running, config %s", outcome.hash)
+            said = "reloaded: config %s" if outcome.changed else "nothing to reload: the file says what is running, config %s"
+            log.info(said, outcome.hash)
         for child in self._children:
             if child.last:
                 child.tell(outcome)
@@ -227,12 +221,10 @@ class Gateway:
         """Return the recorder and the workers, joined by links that outlive them: two a worker, for it and for who takes its place."""
         seats = list(enumerate(self.listeners))
         links = [link() for _ in SHIFTS for _ in seats]
-        ears, bells = [ear for ear, _ in links], [bell() for _ in links]
+        ears, bells, present = [ear for ear, _ in links], [bell() for _ in links], roll()
         recorder = Child("recorder", lambda: self._record(recorder, ears), last=True)
-        return [
-            recorder,
-            *(self._worker(seat, links, Neighbours(bells, shift * len(seats) + seat)) for shift in SHIFTS for seat, _ in seats),
-        ]
+        places = [Neighbours(bells, present, shift * len(seats) + seat) for shift in SHIFTS for seat, _ in seats]
+        return [recorder, *(self._worker(place.number % len(seats), links, place) for place in places)]
 
     def _record(self, child: Child, ears: list[socket.socket]) -> None:
         self._keep_only(self.admin)

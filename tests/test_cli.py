@@ -276,3 +276,19 @@ def test_bench_writes_its_figures(run: Run, tmp_path: Path) -> None:
 def test_bench_refuses_what_makes_no_sense(run: Run) -> None:
     """One line and exit code 1, before anything is started."""
     assert refused(run("bench", "--lane", "envoy"), 1).startswith("weir: no such lane or measure: envoy; there are direct")
+
+
+def test_a_server_is_deaf_to_operators_before_it_is_read_in() -> None:
+    """Reading the program in takes most of a second, in which a SIGHUP would end it: signals are held before anything is imported (G4)."""
+    told = """
+import signal, sys
+hold = signal.pthread_sigmask
+def held(*what):
+    print(sorted({"gateway.cli", "aiohttp", "click"} & set(sys.modules)))
+    return hold(*what)
+signal.pthread_sigmask, sys.argv = held, ["weir", "serve", "--help"]
+from gateway.__main__ import main
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[0] == "[]"

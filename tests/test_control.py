@@ -1,13 +1,15 @@
 """The line between the supervisor and a child: words in order, configurations whole, and nobody who ever waits."""
 
 import contextlib
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.config import Config, parse
-from gateway.control import LARGEST, MOST_PROBLEMS, Line, Outcome, Retire, Stop, Swap, Vacant, Word, pair
+from gateway.control import LARGEST, MOST_PROBLEMS, Ear, Line, Outcome, Retire, Stop, Swap, Vacant, Word, pair
 
 FILE = """
 version: 1
@@ -24,6 +26,19 @@ def config(upstreams: int = 1, key: str = "sesame") -> Config:
 
 def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def no_file_free() -> Iterator[None]:
+    """Let this process open nothing more for a while."""
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture
@@ -69,6 +84,32 @@ def test_one_that_does_not_listen_holds_nobody_up(line: tuple[Line, Line]) -> No
     assert newest is not None
     assert newest == config(key="k2999")
     assert mine._waiting == type(mine._waiting)()
+
+
+def test_a_configuration_waits_for_a_file_descriptor(line: tuple[Line, Line]) -> None:
+    """A parent that has none free at the moment sends the words later, in their order, and loses none (G4)."""
+    mine, its = line
+    with no_file_free():
+        mine.say(Swap(), config())
+        mine.say(Stop())
+        assert list(its.heard()) == []
+    mine.flush()
+    assert list(its.heard()) == [(Swap(), config()), (Stop(), None)]
+
+
+async def test_a_child_without_a_free_file_descriptor_says_so(line: tuple[Line, Line], caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot take the configuration that comes, goes on with the one it has, and takes the same one when it comes again (G4)."""
+    mine, its = line
+    heard = list[Config | None]()
+    ear = Ear(its.sock, lambda _, config: heard.append(config))
+    mine.say(Swap(), config())
+    with no_file_free():
+        ear.read()
+    [told] = caplog.messages
+    assert (heard, "SIGHUP sends it again" in told) == ([None], True)
+    mine.say(Swap(), config())
+    ear.read()
+    assert heard[1:] == [config()]
 
 
 def test_the_end_of_the_other_side_is_told(line: tuple[Line, Line]) -> None:

@@ -45,7 +45,7 @@ class Said:
     """What the children of a program have said so far, as (seconds, pid, words)."""
 
     def __init__(self, program: subprocess.Popen[str], folder: Path) -> None:
-        self.program, self._file = program, folder / "said"
+        self.program, self.folder, self._file = program, folder, folder / "said"
 
     @property
     def lines(self) -> list[tuple[float, int, str]]:
@@ -470,6 +470,56 @@ sys.exit(Supervisor(seat(1, main), drain=1).run())
     said.tell(signal.SIGTERM)
     assert said.end()[0] == 0
     assert (said.words.count("1b starts"), said.words.count("1a leaves")) == (1, 1)
+
+
+def test_a_seat_is_never_left_without_a_worker(program: Callable[[str], Said]) -> None:
+    """Its worker is told to leave while the successor crashes again and again: whoever can, serves in the end, and can be replaced (G4)."""
+    said = program(
+        SEATS
+        + """
+from gateway import child as one
+replacement.READY_WITHIN, one.LONGEST_PAUSE = 1.0, 0.3
+def main(child, name):
+    def leave(*_):
+        Line(child.ear).say(Leaving())
+        os.kill(os.getppid(), signal.SIGCHLD)
+        time.sleep(0.2)
+        say(f"{name} leaves")
+        os._exit(0)
+    if name == "1b" and not os.path.exists("healed"):
+        say("1b breaks")
+        os._exit(1)
+    if os.path.exists("healed"):
+        say(f"{name} serves")
+        retiring(child, name, 0.0)
+    signal.signal(signal.SIGTERM, leave)
+    say(f"{name} starts")
+    Line(child.ear).say(Ready())
+    os.kill(os.getppid(), signal.SIGCHLD)
+    while True:
+        time.sleep(10)
+sys.exit(Supervisor(seat(1, main), drain=1).run())
+"""
+    )
+    said.until("1a starts")
+    said.tell(signal.SIGUSR2)
+    said.until("1b breaks", 4)
+    reaped = Path(f"/proc/{said.pids('1b breaks')[3]}")
+    deadline = time.monotonic() + 10
+    while reaped.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.kill(said.pids("1a starts")[0], signal.SIGTERM)  # nobody runs in its successor's place just now
+    said.until("1a leaves")
+    said.until("1b breaks", said.words.count("1b breaks") + 5)  # beyond the time in which a successor has to come up
+    (said.folder / "healed").touch()
+    said.until("1b serves")
+    said.tell(signal.SIGUSR2)
+    said.until("1b leaves")
+    said.until("1a serves")
+    said.tell(signal.SIGTERM)
+    code, log = said.end()
+    assert (code, "does not come up" in log) == (0, False)
 
 
 def test_a_child_hears_why_it_is_stopped_and_shares_its_line_with_nobody(program: Callable[[str], Said]) -> None:

@@ -174,6 +174,8 @@ class Route(Part):
     """In which order targets are tried."""
     targets: tuple[Target, ...] = Field(min_length=1)
     """Who may serve the calls."""
+    prompt_sizes: tuple[Annotated[Size, Field(gt=0)], ...] = Field(default=(), max_length=4)
+    """Sizes of a request's body, ascending, from which on targets are measured apart: long prompts then say nothing about short ones."""
     first_token: FirstToken = Field(default_factory=FirstToken)
     """Patience before the first token."""
     stall: Stall = Field(default_factory=Stall)
@@ -196,6 +198,13 @@ class Route(Part):
     """Guards on the answer. Not supported yet."""
     content: Annotated[Literal["off"], choice("sampled", "full")] = "off"
     """Storing of prompts and answers."""
+
+    @field_validator("prompt_sizes")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if list(sizes) != sorted(set(sizes)):
+            raise PydanticCustomError("order", "sizes must be ascending, each once")
+        return sizes
 
     @field_validator("targets")
     @classmethod

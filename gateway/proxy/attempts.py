@@ -82,7 +82,7 @@ class Race:
         self._racing.append(trial)
         self._launched += 1
         now = self._plane.clock()
-        trial.deadline = now + deadline(self._route, trial.key, self._live.setup.health, now)
+        trial.deadline = now + deadline(self._route, trial.key, self._live.health, now)
         self._live.record.attempts.append(trial.attempt)
         trial.start(now)
         self._rehold()

@@ -17,6 +17,7 @@ from gateway.core.errors import Crowded, GatewayError, Misframed, RequestTimeout
 from gateway.dialects.base import Dialect
 from gateway.logs import blunder
 from gateway.proxy.doors import JSON
+from gateway.proxy.leftovers import Leftovers
 from gateway.proxy.plane import Plane
 from gateway.proxy.reply import PHRASES, SERVER
 
@@ -79,6 +80,8 @@ class Edge(RequestHandler):
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature; its words quote the client
     ) -> web.StreamResponse:
         """Answer what is no request, or what has broken where it should not; the connection closes."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client has gone, which is no fault of ours, and nobody is there to be told
         if isinstance(exc, HttpProcessingError):
             error: GatewayError = unreadable(exc)
             http_log.debug("a request could not be read: %s", type(exc).__name__)
@@ -112,6 +115,7 @@ class Front(web.Server):
         super().__init__(serve, request_factory=self._request, handler_cancellation=True)
         self.dialect = dialect
         self.unfinished: dict[Edge, float] = {}
+        self._leftovers = Leftovers()
         self._plane, self._connected = plane, 0
 
     @property
@@ -149,7 +153,9 @@ class Front(web.Server):
             self.unfinished.pop(handler, None)
 
     def sweep(self) -> None:
-        """Turn away those whose head has not come in time; called about once a second."""
+        """Turn away those whose head has not come in time, or who leave their answers with us; called about once a second."""
+        for transport in self._leftovers.overdue(self._connections, self._loop.time(), retiring=self._plane.retiring):
+            transport.abort()
         oldest = self._loop.time() - self._limits.head_timeout
         while self.unfinished and self.unfinished[slowest := next(iter(self.unfinished))] < oldest:
             del self.unfinished[slowest]

@@ -101,7 +101,7 @@ class Handler:
             raise ModelNotFound(f"no route serves the model {call.model[:200]!r}")
         live.begin(call, route, forwarded(request.headers))
         now = record.admitted_at = plane.clock()
-        order = plan(route, call.model, live.setup.health, now, plane.dice)
+        order = plan(route, call.model, live.health, now, plane.dice)
         heed_retry_after(live, order[0], call.model, now)
         if request.headers.get("x-weir-no-fallback", "").lower() == "true":
             del order[1:]
@@ -223,7 +223,7 @@ async def refuse(live: Live, error: GatewayError) -> None:
 
 def heed_retry_after(live: Live, first: Target, model: str, now: float) -> None:
     """Pass on an upstream's Retry-After while every target of the route has one: asking earlier would only prolong it."""
-    if (wait := live.setup.health.held((first.upstream, first.model or model), now)) > 0:
+    if (wait := live.health.held((first.upstream, first.model or model), now)) > 0:
         raise NoTarget("every target of this route has asked for a pause", code="rate_limited", status=429, retry_after=wait)
 
 

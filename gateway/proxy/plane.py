@@ -24,7 +24,7 @@ from gateway.proxy.setup import Setup
 from gateway.proxy.shelf import Shelf
 from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
-from gateway.routing.health import Health
+from gateway.routing.health import Health, size_class
 from gateway.stream.cadence import CadenceMeter
 from gateway.wire.framing import Framing
 
@@ -165,6 +165,7 @@ class Live:
         "dialect",
         "framing",
         "headers",
+        "health",
         "ledger",
         "pauses",
         "plane",
@@ -186,6 +187,7 @@ class Live:
         self.framing: Framing
         self.route: Route
         self.headers: list[tuple[str, str]] = []
+        self.health: Health
         self.ledger = Ledger(record.received_at, plane.lag.late(record.received_at), "client_blocked")
         self.pauses = Intervals()
         self.state: State = "queue"
@@ -211,6 +213,7 @@ class Live:
     def begin(self, call: Call, route: Route, headers: list[tuple[str, str]]) -> None:
         """The call is known and routed, `headers` is what an upstream may see of it: from here on it is live."""
         self.call, self.route, self.headers = call, route, headers
+        self.health = self.setup.health.sized(size_class(route.prompt_sizes, len(call.body)))
         self.framing = self.dialect.framing(call)
         self.plane.live[self.record.stream_id] = self
         self.plane.arriving.discard(self)

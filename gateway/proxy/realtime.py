@@ -86,7 +86,7 @@ class Realtime:
         route = speaking(live, route)
         live.begin(call, route, forwarded(request.headers))
         now = record.admitted_at = plane.clock()
-        order = plan(route, model, live.setup.health, now, plane.dice)
+        order = plan(route, model, live.health, now, plane.dice)
         heed_retry_after(live, order[0], model, now)
         if request.headers.get("x-weir-no-fallback", "").lower() == "true":
             del order[1:]
@@ -187,7 +187,7 @@ class Bid:
         self.attempt = Attempt(upstream=target.upstream, model=self.model, why=why, dialed_at=now, provider=upstream.provider)
         self.attempt.address, self.attempt.port = origin.host, origin.port
         live.record.attempts.append(self.attempt)
-        self.ticket: Ticket = live.setup.health.begin((target.upstream, self.model), live.route.breaker, now)
+        self.ticket: Ticket = live.health.begin((target.upstream, self.model), live.route.breaker, now)
         self._slot = False
 
     async def line(self, opening: Opening) -> Line:

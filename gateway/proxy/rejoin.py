@@ -1,6 +1,7 @@
 """The door by which a client comes back for its stream: `GET /v1/streams/{id}`, with the id of the last event that it has had."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -28,7 +29,7 @@ SALT = os.urandom(32)
 HEARD = b"!"
 """The first word of a worker to another that hands it a request: it says nothing but that somebody is there."""
 NEIGHBOUR_SECONDS = 5.0
-"""How long that may take; a worker that is being replaced takes less."""
+"""How long that may take: longer than the loop of a worker that lives is ever late."""
 
 
 class GoneBy(Rejected):
@@ -75,21 +76,24 @@ class Rejoin:
 
     async def __call__(self, request: web.BaseRequest, params: Params) -> web.StreamResponse:
         asked, reply = params.get("id", ""), Reply(request)
-        try:
-            if request.method != "GET":
-                raise Rejected("a stream can only be listened to", code="method_not_allowed", status=405)
-            if not STREAM_ID.fullmatch(asked):
-                raise unknown()
-            owner, neighbours = int(asked[28:], 16), self._plane.neighbours
-            if neighbours is not None and owner != neighbours.number and owner < len(neighbours):
-                await pass_on(self._plane, request, reply, neighbours, owner)
-            else:
-                await self._come_back(asked, request, reply)
-        except Rejected as error:
-            await reply.send(error.status, JSON, self._body(error, asked))
-        except ConnectionError:
-            pass  # the client has left again, before it was answered
+        with contextlib.suppress(ConnectionError):  # the client has left again, before it was answered
+            try:
+                await self._find_way(asked, request, reply)
+            except Rejected as error:
+                await Farewell(self._plane, reply).over(reply.send(error.status, JSON, self._body(error, asked)))
         return reply.response
+
+    async def _find_way(self, asked: str, request: web.BaseRequest, reply: Reply) -> None:
+        """Answer from the tape, here or where it is; a worker that is no more has left none."""
+        if request.method != "GET":
+            raise Rejected("a stream can only be listened to", code="method_not_allowed", status=405)
+        if not STREAM_ID.fullmatch(asked):
+            raise unknown()
+        owner, neighbours = int(asked[28:], 16), self._plane.neighbours
+        if neighbours is not None and owner != neighbours.number and neighbours.present(owner):
+            await pass_on(self._plane, request, reply, neighbours, owner)
+        else:
+            await self._come_back(asked, request, reply)
 
     async def _come_back(self, asked: str, request: web.BaseRequest, reply: Reply) -> None:
         taped, place = self._find(asked, request)

@@ -28,6 +28,14 @@ def unread(transport: asyncio.BaseTransport | None) -> bool:
     return bool(waiting)
 
 
+def untaken(transport: asyncio.WriteTransport) -> int:
+    """Return how many bytes the peer has not taken yet: in our buffer, and in the kernel's (SIOCOUTQ, see tcp(7))."""
+    if (sock := transport.get_extra_info("socket")) is None or sock.fileno() < 0:
+        return 0
+    (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
+    return transport.get_write_buffer_size() + int(queued)
+
+
 class _Gone(asyncio.Transport):
     """Stands for the connection of a client that had left before its request was handled."""
 
@@ -151,11 +159,8 @@ class Reply:
         return b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data
 
     def unsent(self) -> int:
-        """Return how many bytes the client has not taken yet: in our buffer, and in the kernel's (SIOCOUTQ, see tcp(7))."""
-        if self.gone or (sock := self.transport.get_extra_info("socket")) is None or sock.fileno() < 0:
-            return 0
-        (queued,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
-        return self.transport.get_write_buffer_size() + int(queued)
+        """Return how many bytes the client has not taken yet."""
+        return 0 if self.gone else untaken(self.transport)
 
     async def drained(self) -> None:
         """Wait until the client has taken enough; raises ConnectionError when it has left."""

@@ -167,8 +167,8 @@ class Legs:
     def _order(self, now: float) -> list[Target]:
         live, plane = self._live, self._live.plane
         keys = {id(target): (target.upstream, target.model or live.call.model) for target in live.route.targets}
-        order = plan(live.route, live.call.model, live.setup.health, now, plane.dice)
-        usable = [target for target in order if live.setup.health.usable(keys[id(target)], now)]
+        order = plan(live.route, live.call.model, live.health, now, plane.dice)
+        usable = [target for target in order if live.health.usable(keys[id(target)], now)]
         return sorted(usable, key=lambda target: keys[id(target)] in self._failed)
 
     def _mark(self, seam: Seam, following: Trial) -> None:

@@ -66,7 +66,7 @@ class Trial:
     def start(self, now: float) -> None:
         """Take a slot and a connection: at once when both are at hand, else in a task of its own."""
         live = self.live
-        self.ticket = live.setup.health.begin(self.key, live.route.breaker, now)
+        self.ticket = live.health.begin(self.key, live.route.breaker, now)
         self._slot = self.pool.slots.take()
         idle = self.pool.take_idle() if self._slot and self.pool.is_ready else None
         if idle is not None:

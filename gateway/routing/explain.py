@@ -38,7 +38,7 @@ def _standing(target: Target, model: str, health: Health, now: float) -> Standin
         key=key,
         usable=not refusal,
         why=refusal or _reason(health, key, now),
-        score=known.score(now),
+        score=known.score(known.pace, now),
         terms=known.terms(now),
         waiting=known.waiting,
         in_flight=known.in_flight,
@@ -49,9 +49,9 @@ def _reason(health: Health, key: Key, now: float) -> str:
     known = health.target(key)
     if known.circuit.state(now) == "half_open":
         return "breaker half open: the next call is its probe"
-    if known.estimate.value is None:
-        return f"never measured, taken for {known.estimate.read(now) * 1000:.0f} ms"
-    said = f"first token in {known.estimate.read(now) * 1000:.0f} ms"
+    if known.pace.estimate.value is None:
+        return f"never measured, taken for {known.pace.estimate.read(now) * 1000:.0f} ms"
+    said = f"first token in {known.pace.estimate.read(now) * 1000:.0f} ms"
     if known.waiting:
         said += f", {known.waiting} waiting"
     if known.failing(now) > 0:

@@ -1,6 +1,6 @@
 """What one worker knows of each target: its estimate, its breaker, the calls it has open; and the ticket every attempt holds."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from gateway.config import Breaker
 from gateway.core.messages import TargetState
@@ -24,20 +24,62 @@ FAILING_COST = 10.0
 """A target that fails one call in ten counts as twice as slow, one that fails every call as eleven times."""
 
 
-class TargetHealth:
-    """One target's numbers. `in_flight` counts open tickets, `waiting` those that have not spoken yet."""
+def size_class(bounds: Sequence[int], length: int) -> int:
+    """Return the class of a prompt of so many bytes: the highest bound that it reaches, 0 below the first and where there are none."""
+    return max((bound for bound in bounds if bound <= length), default=0) if bounds else 0
 
-    __slots__ = ("_failing", "_failing_at", "circuit", "estimate", "in_flight", "last_error", "tried_at", "waiting")
 
-    def __init__(self, breaker: Breaker, now: float = 0.0) -> None:
+class Pace:
+    """How soon a target speaks to prompts of one size, how many of those wait for it, and when it was last tried with one."""
+
+    __slots__ = ("estimate", "tried_at", "waiting")
+
+    def __init__(self) -> None:
         self.estimate = Estimate()
-        self.circuit = Circuit(breaker, now)
-        self.in_flight = 0
         self.waiting = 0
         self.tried_at = NEVER
+
+    def starting(self, now: float) -> bool:
+        """Return whether it has as many calls waiting as a target may that is new, or was not measured for long."""
+        if not self.waiting:
+            return False
+        proof = self.estimate.proof(now)
+        return proof < PROVEN and self.waiting > 2 * proof
+
+
+UNTRIED = Pace()
+"""Stands for prompts of a size that a target has not had; nobody changes it."""
+
+
+class TargetHealth:
+    """One target's numbers. `in_flight` counts open tickets. How soon it speaks is known by size of prompt, `pace` is the last one's."""
+
+    __slots__ = ("_failing", "_failing_at", "_paces", "circuit", "in_flight", "last_error", "pace")
+
+    def __init__(self, breaker: Breaker, now: float = 0.0) -> None:
+        self.circuit = Circuit(breaker, now)
+        self.in_flight = 0
         self.last_error: str | None = None
+        self.pace = UNTRIED
+        self._paces: dict[int, Pace] = {}
         self._failing = 0.0
         self._failing_at = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Calls that have not spoken yet."""
+        return sum(pace.waiting for pace in self._paces.values())
+
+    def pace_of(self, size: int) -> Pace:
+        """Return what is known of prompts of a size."""
+        return self._paces.get(size, UNTRIED)
+
+    def try_with(self, size: int, now: float) -> Pace:
+        """A call with a prompt of this size begins."""
+        self.pace = pace = self._paces.get(size) or self._paces.setdefault(size, Pace())
+        pace.waiting += 1
+        pace.tried_at = now
+        return pace
 
     def failing(self, now: float) -> float:
         """Return the share of recent calls that failed, 0 to 1: a moving average of about five calls that halves every 10 s."""
@@ -51,41 +93,34 @@ class TargetHealth:
         self._failing = share + FAILING_STEP * (failed - share)
         self._failing_at = now
 
-    def score(self, now: float) -> float:
+    def score(self, pace: Pace, now: float) -> float:
         """Return estimate x (1 + calls waiting / 2) x (1 + 10 x failing share), in seconds; the lower the better.
 
         Only calls still waiting for their first token weigh: those that stream already say how long answers are, not how soon they
         begin, and what they cost the target shows in its next samples. All open calls decide between equal scores.
         """
-        return self.estimate.read(now) * (1 + self.waiting / SHARING) * (1.0 + FAILING_COST * self.failing(now))
+        return pace.estimate.read(now) * (1 + pace.waiting / SHARING) * (1.0 + FAILING_COST * self.failing(now))
 
     def terms(self, now: float) -> dict[str, float]:
-        """Return the factors of the score by name, for people."""
+        """Return the factors of the last pace's score by name, for people."""
         return {
-            "estimate": self.estimate.read(now),
-            "waiting": 1 + self.waiting / SHARING,
+            "estimate": self.pace.estimate.read(now),
+            "waiting": 1 + self.pace.waiting / SHARING,
             "failing": 1.0 + FAILING_COST * self.failing(now),
         }
 
-    def starting(self, now: float) -> bool:
-        """Return whether it has as many calls waiting as a target may that is new, or was not measured for long."""
-        if not self.waiting:
-            return False
-        proof = self.estimate.proof(now)
-        return proof < PROVEN and self.waiting > 2 * proof
-
-    def doubtful(self, best: float, now: float) -> bool:
+    def doubtful(self, pace: Pace, best: float, now: float) -> bool:
         """Return whether a sample of it is wanted soon.
 
         So it is when one of the last two samples is as good as the `best` estimate and its own estimate is not (it has recovered, or
         was hit by an outlier); when its breaker waits for a probe; and when it has not been tried for so long that its estimate fades.
         """
-        if self.starting(now):
+        if pace.starting(now):
             return False
-        if now - self.tried_at > STALE or self.circuit.state(now) == "half_open":
+        if now - pace.tried_at > STALE or self.circuit.state(now) == "half_open":
             return True
-        hope = min(self.estimate.last, self.estimate.before)
-        return hope < RECOVERED * self.estimate.read(now) and hope <= SIMILAR * best
+        hope = min(pace.estimate.last, pace.estimate.before)
+        return hope < RECOVERED * pace.estimate.read(now) and hope <= SIMILAR * best
 
     def forgettable(self, now: float) -> bool:
         return not self.in_flight and self.circuit.state(now) == "closed" and now >= self.circuit.held_until
@@ -101,10 +136,11 @@ class Ticket:
     What no call says is neutral: a client that left, a lost hedge, the caller's own 4xx change neither estimate nor breaker.
     """
 
-    __slots__ = ("_ended", "_era", "_judged", "_probe", "_slow", "_spoken", "_target", "_waiting")
+    __slots__ = ("_ended", "_era", "_judged", "_pace", "_probe", "_slow", "_spoken", "_target", "_waiting")
 
-    def __init__(self, target: TargetHealth, now: float) -> None:
+    def __init__(self, target: TargetHealth, size: int, now: float) -> None:
         self._target = target
+        self._pace = target.try_with(size, now)
         self._probe = target.circuit.admit(now)
         self._era = target.circuit.era
         self._spoken = False
@@ -113,15 +149,13 @@ class Ticket:
         self._judged = False
         self._ended = False
         target.in_flight += 1
-        target.waiting += 1
-        target.tried_at = now
 
     def spoke(self, ttft: float, now: float) -> None:
         """Say that the first token has come, `ttft` seconds after the request was sent. A probe's place is free again."""
         if self._spoken or self._ended:
             return
         self._spoken = True
-        self._target.estimate.add(ttft, now)
+        self._pace.estimate.add(ttft, now)
         self._answered()
 
     def slow(self, waited: float, now: float) -> None:
@@ -132,7 +166,7 @@ class Ticket:
         if self._slow or self._spoken or self._ended:
             return
         self._slow = True
-        self._target.estimate.add_censored(waited, now)
+        self._pace.estimate.add_censored(waited, now)
 
     def succeeded(self, now: float) -> None:
         """Say that the whole stream was fine."""
@@ -170,17 +204,29 @@ class Ticket:
     def _answered(self) -> None:
         if self._waiting:
             self._waiting = False
-            self._target.waiting -= 1
+            self._pace.waiting -= 1
             if self._probe:
                 self._target.circuit.release(self._era)
 
 
 class Health:
-    """The targets of one worker. Nothing here waits or reads a clock: `now` is monotonic seconds, keys are (upstream, model)."""
+    """The targets of one worker. Nothing here waits or reads a clock: `now` is monotonic seconds, keys are (upstream, model).
+
+    `size` is that of the prompts whose calls are planned and begun by it, as `size_class` says it.
+    """
 
     def __init__(self) -> None:
+        self.size = 0
         self._targets: dict[Key, TargetHealth] = {}
         self._turns: dict[str, int] = {}
+
+    def sized(self, size: int) -> "Health":
+        """Return the same targets for calls whose prompts are of another size."""
+        if size == self.size:
+            return self
+        view = Health()
+        view.size, view._targets, view._turns = size, self._targets, self._turns
+        return view
 
     def carried(self, upstreams: Container[str]) -> "Health":
         """Return a registry that goes on with the targets of these upstreams only; what is learned of them later, both learn."""
@@ -197,7 +243,7 @@ class Health:
             target = self._targets[key] = TargetHealth(breaker, now)
         elif target.circuit.settings is not breaker:
             target.circuit.configure(breaker)
-        return Ticket(target, now)
+        return Ticket(target, self.size, now)
 
     def target(self, key: Key) -> TargetHealth:
         return self._targets.get(key, UNKNOWN)
@@ -211,14 +257,15 @@ class Health:
         return max(0.0, self.target(key).circuit.held_until - now)
 
     def estimate(self, key: Key, now: float) -> float:
-        return self.target(key).estimate.read(now)
+        return self.target(key).pace_of(self.size).estimate.read(now)
 
     def score(self, key: Key, now: float) -> float:
-        return self.target(key).score(now)
+        target = self.target(key)
+        return target.score(target.pace_of(self.size), now)
 
     def quantile(self, key: Key, q: float, now: float) -> float | None:
         """Return a quantile of the target's recent times to first token; None with fewer than 10 of them."""
-        return self.target(key).estimate.quantile(q, now)
+        return self.target(key).pace_of(self.size).estimate.quantile(q, now)
 
     def p95(self, key: Key, now: float) -> float | None:
         return self.quantile(key, 0.95, now)
@@ -238,8 +285,8 @@ class Health:
             TargetState(
                 upstream=upstream,
                 model=model,
-                ttft=None if target.estimate.value is None else target.estimate.read(now),
-                score=target.score(now),
+                ttft=None if target.pace.estimate.value is None else target.pace.estimate.read(now),
+                score=target.score(target.pace, now),
                 in_flight=target.in_flight,
                 breaker=target.circuit.state(now),
                 since=target.circuit.since(now),
@@ -255,4 +302,4 @@ class Health:
             return
         idle = [key for key, target in self._targets.items() if target.forgettable(now)]
         if idle:
-            del self._targets[min(idle, key=lambda key: self._targets[key].tried_at)]
+            del self._targets[min(idle, key=lambda key: self._targets[key].pace.tried_at)]

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from math import inf, log
 
 from gateway.config import Route, Target
-from gateway.routing.health import NEVER, Health, Key, TargetHealth
+from gateway.routing.health import NEVER, Health, Key, Pace, TargetHealth
 
 Dice = Callable[[], float]
 """A uniform random number in [0, 1)."""
-Option = tuple[Target, TargetHealth]
+Option = tuple[Target, TargetHealth, Pace]
 Policy = Callable[[list[Option], Route, Health, float, Dice], list[Option]]
 """(usable options, at least two; route; health; now; dice) -> the same options in the order to try."""
 
@@ -29,14 +29,14 @@ def plan(route: Route, model: str, health: Health, now: float, dice: Dice) -> li
     """
     if len(route.targets) == 1:
         return list(route.targets)
-    known = health.target
-    options = [(target, known((target.upstream, target.model or model))) for target in route.targets]
+    known = [health.target((target.upstream, target.model or model)) for target in route.targets]
+    options = [(target, its, its.pace_of(health.size)) for target, its in zip(route.targets, known, strict=True)]
     usable = [option for option in options if option[1].circuit.usable(now)]
     if len(usable) > 1:
         usable = POLICIES[route.policy](usable, route, health, now, dice)
     elif not usable and options:
         usable = [min(options, key=lambda option: option[1].circuit.opens_at(now))]
-    return [target for target, _ in usable]
+    return [option[0] for option in usable]
 
 
 def deadline(route: Route, key: Key, health: Health, now: float) -> float:
@@ -58,8 +58,8 @@ def least_latency(options: list[Option], _route: Route, _health: Health, now: fl
     Two random ones and not the best of all: with estimates that lag, every call would go to the same target until it is slow, and
     a new target, always the better one, can win at most 2/n of the calls.
     """
-    ranked = sorted([(known.starting(now), known.score(now), place) for place, (_, known) in enumerate(options)])
-    first = _explored(options, options[ranked[0][2]][1], now, dice)
+    ranked = sorted([(pace.starting(now), known.score(pace, now), place) for place, (_, known, pace) in enumerate(options)])
+    first = _explored(options, options[ranked[0][2]][2], now, dice)
     if first is None:
         one, two = _pair(len(ranked), dice)
         first = _better(ranked[one], ranked[two], options)
@@ -69,7 +69,7 @@ def least_latency(options: list[Option], _route: Route, _health: Health, now: fl
 def priority(options: list[Option], route: Route, health: Health, now: float, dice: Dice) -> list[Option]:
     """The lowest `priority` first; targets of the same priority by least latency among themselves."""
     order: list[Option] = []
-    for rank in sorted({target.priority for target, _ in options}):
+    for rank in sorted({target.priority for target, _, _ in options}):
         peers = [option for option in options if option[0].priority == rank]
         order += least_latency(peers, route, health, now, dice) if len(peers) > 1 else peers
     return order
@@ -77,7 +77,7 @@ def priority(options: list[Option], route: Route, health: Health, now: float, di
 
 def weighted(options: list[Option], _route: Route, _health: Health, _now: float, dice: Dice) -> list[Option]:
     """A draw without replacement in which each target's chance is its `weight`; weight 0 is only ever a fallback."""
-    drawn = [(-log(1.0 - dice()) / target.weight if target.weight > 0 else inf) for target, _ in options]
+    drawn = [(-log(1.0 - dice()) / target.weight if target.weight > 0 else inf) for target, _, _ in options]
     return [options[place] for place in sorted(range(len(options)), key=drawn.__getitem__)]
 
 
@@ -95,9 +95,9 @@ POLICIES: dict[str, Policy] = {
 }
 
 
-def _explored(options: list[Option], best: TargetHealth, now: float, dice: Dice) -> int | None:
+def _explored(options: list[Option], best: Pace, now: float, dice: Dice) -> int | None:
     """Return the place of the target to try out of turn, or None as nearly always."""
-    tried = [known.tried_at for _, known in options]
+    tried = [pace.tried_at for _, _, pace in options]
     oldest = min(tried)
     if oldest == NEVER:
         return tried.index(oldest)
@@ -106,9 +106,9 @@ def _explored(options: list[Option], best: TargetHealth, now: float, dice: Dice)
         return None
     if roll < EXPLORE:
         place = tried.index(oldest)
-        return place if now - oldest >= QUIET and not options[place][1].starting(now) else None
+        return place if now - oldest >= QUIET and not options[place][2].starting(now) else None
     fast = best.estimate.read(now)
-    return next((place for place, (_, known) in enumerate(options) if known.doubtful(fast, now)), None)
+    return next((place for place, (_, known, pace) in enumerate(options) if known.doubtful(pace, fast, now)), None)
 
 
 def _pair(count: int, dice: Dice) -> tuple[int, int]:

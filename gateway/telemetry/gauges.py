@@ -24,6 +24,7 @@ class Gauges:
     def configure(self, config: Config) -> None:
         """Take on another configuration: what it has no more has no series any more, but for streams that still live."""
         self.config_hash = config.hash
+        self._promises = [(route.name, route.slo) for route in config.routes]
         self._pairs = [(route.name, target.upstream) for route in config.routes for target in route.targets]
 
     def read(self, now: float) -> Iterator[Reading]:
@@ -34,6 +35,9 @@ class Gauges:
             yield "weir_store_bytes", (), self._store.size
             if (reach := self._store.reach(time.time())) is not None:  # noqa: TID251 - the store's times are the calendar's
                 yield "weir_store_oldest_seconds", (), reach
+        for route, slo in self._promises:
+            yield "weir_slo_ttft_seconds", (route,), slo.ttft
+            yield "weir_slo_objective", (route,), slo.objective
         yield from self._active(now)
         yield from _targets(self._live, self._labels, now)
         for worker in self._live.present(now):

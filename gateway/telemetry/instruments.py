@@ -108,6 +108,8 @@ _GAUGES = (
     ("weir_loop_lag_seconds", "weir.loop_lag", "s", ("worker",), "How late the worker's event loop was at its last heartbeat."),
     ("weir_store_bytes", "weir.store.size", "By", (), "Size of the embedded store, its write-ahead log included."),
     ("weir_store_oldest_seconds", "weir.store.oldest", "s", (), "How long ago the oldest stream in the store ended."),
+    ("weir_slo_ttft_seconds", "weir.slo.ttft", "s", ("route",), "The time to first token that the route promises (`slo.ttft`)."),
+    ("weir_slo_objective", "weir.slo.objective", "1", ("route",), "The share of streams that must keep that promise (`slo.objective`)."),
     ("weir_build_info", "weir.build.info", "{info}", ("version",), "Always 1; the version is the label."),
     ("weir_config_info", "weir.config.info", "{info}", ("hash",), "Always 1; the hash of the running config is the label."),
 )  # fmt: skip

@@ -96,6 +96,14 @@ class Metrics:
         else:
             self.refused += 1
 
+    def expect(self, name: str, awaited: Iterable[tuple[str, ...]]) -> None:
+        """Let these series of a counter exist at 0, and no others that never moved: what is awaited no more leaves nothing behind."""
+        series = self._counters[name]
+        for labels in [labels for labels, amount in series.items() if not amount]:
+            del series[labels]
+        for labels in awaited:
+            self.count(name, labels, 0)
+
     def observe(self, name: str, labels: tuple[str, ...], value: float, exemplar: Exemplar | None = None) -> None:
         if histogram := self.histogram(name, labels):
             histogram.observe(value, exemplar)

@@ -1,15 +1,28 @@
 """What one ended stream adds to the metrics: one small function per question."""
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 from gateway.core.owners import Blame
-from gateway.core.record import Attempt, StreamRecord, Waits
+from gateway.core.record import Attempt, Outcome, StreamRecord, Waits
 from gateway.telemetry.account import Account
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.metrics import Exemplar, Metrics
 from gateway.telemetry.opinions import Judged
 
 BLAMES: tuple[Blame, ...] = ("upstream", "client", "gateway")
+AWAITED: tuple[Outcome, ...] = (
+    "completed",
+    "client_disconnect",
+    "upstream_error",
+    "upstream_truncated",
+    "upstream_stalled",
+    "first_token_timeout",
+    "gateway_error",
+)
+"""Outcomes of streams that alerts ask the rate of."""
+MOST_AWAITED = 200
+"""Targets of routes whose series exist before their first stream: 14 each, of the 10,000 that a metric may have."""
 _REASONS = {
     "slow": "slow_first_token",
     "connect_error": "connect",
@@ -33,9 +46,14 @@ class Tally:
         self.configure()
 
     def configure(self) -> None:
-        """Let the series of every configured route and upstream exist, so that their first increase can be seen."""
+        """Let the series of every configured route, upstream and target exist, so that their first increase can be seen.
+
+        `rate` and `increase` see nothing of a series that begins at 40: those would be the first forty streams that failed.
+        """
         for route in sorted(self._labels.routes):
             self._metrics.count("weir_retry_after_first_chunk_total", (route,), 0)
+        awaited = product(self._labels.targets[:MOST_AWAITED], AWAITED, ("false", "true"))
+        self._metrics.expect("weir_streams_total", ((*target, outcome, stalled, "true") for target, outcome, stalled in awaited))
         for upstream in sorted(self._labels.upstreams):
             self._metrics.count("weir_stale_connections_total", (upstream,), 0)
 

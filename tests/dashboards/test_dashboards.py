@@ -11,6 +11,7 @@ import pytest
 from dashboards.make import HERE, made, main
 from dashboards.promql import Unknown, check, metrics, selectors, series
 from dashboards.records import RECORDED
+from gateway.telemetry.tally import AWAITED
 
 PAGES = sorted(HERE.glob("*.json"))
 every_page = pytest.mark.parametrize("board", [json.loads(page.read_text()) for page in PAGES], ids=[page.stem for page in PAGES])
@@ -147,3 +148,11 @@ def test_exemplars_are_asked_for() -> None:
     ]
     assert curves
     assert all(target["exemplar"] for target in curves)
+
+
+def test_what_alerts_watch_exists_before_it_happens() -> None:
+    """Every outcome that an alert or a rule asks the rate of has its series at 0 from the start."""
+    told = (HERE / "alerts.yaml").read_text()
+    named = {outcome for found in re.findall(r'outcome=~?"([^"]+)"', told) for outcome in found.split("|")}
+    assert named
+    assert named <= set(AWAITED)

@@ -221,7 +221,9 @@ ROUTING = (
         "quick errors look fast, timeouts vanish",
         {"": "failures give no sample; a wait cut short counts as at least its length, and fades"},
     ),
-    Fault("C4", "long prompts make a target look slow", {"": "samples are kept by target and model"}),
+    Fault(
+        "C4", "long prompts make a target look slow", {"": "samples are kept by target and model, and by size where `prompt_sizes` says so"}
+    ),
     Fault("C5", "a slow reader makes a target look slow", {"": "times are those of the upstream read"}),
 )
 

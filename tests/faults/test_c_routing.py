@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.messages import Pulse
 from gateway.core.record import StreamRecord
-from gateway.sim.faults import Always, ByModel
+from gateway.sim.faults import Always, ByModel, InOrder
 from tests.faults.audience import heard
 from tests.faults.everywhere import in_every_dialect, opened
 from tests.faults.scripts import answer, ask, fetch, whole
@@ -119,6 +119,22 @@ async def test_models_of_one_upstream_are_apart(provide: Any, gate: Any) -> None
     seen = {state.model: state.ttft for state in weir.targets()}
     assert set(seen) == {"large", "small"}
     assert seen["small"] + 0.15 < seen["large"]
+
+
+async def test_prompts_of_two_sizes_are_apart(provide: Any, gate: Any) -> None:
+    """Where the route keeps sizes apart, a long prompt that waits says nothing of short ones on the same target, in any dialect (C4)."""
+
+    async def story(tongue: Tongue) -> None:
+        provider = await provide(InOrder((after(tongue, 0.3, 3), after(tongue, 0.02, 3))))
+        weir = await gate(provider, dialects=[tongue.name], prompt_sizes=["16KiB"])
+        padding = {"weir_padding": "x" * 20_000}
+        assert tongue.ended((await fetch(weir, tongue, **padding)).body)
+        assert tongue.ended((await fetch(weir, tongue)).body)
+        now, [target] = weir.plane.clock(), weir.targets()
+        key = target.upstream, target.model
+        assert weir.plane.health.estimate(key, now) + 0.15 < weir.plane.health.sized(16 * 1024).estimate(key, now)
+
+    await in_every_dialect(story)
 
 
 async def read_at_two_paces(provide: Any, gate: Any, until: Any, tongue: Tongue) -> tuple[StreamRecord, StreamRecord]:

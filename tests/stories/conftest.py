@@ -255,11 +255,18 @@ def routes(providers: dict[str, str], **parts: Any) -> dict[str, Any]:
 
 @pytest.fixture
 async def weir(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Weir]]]:
-    """Start `weir serve` for these providers ({name: provider}), or with `command=` any other weir command; at the end, end all of it."""
+    """Start `weir serve` for these providers ({name: provider}), or with `command=` any other weir command; at the end, end all of it.
+
+    `early` is called as soon as the process is there.
+    """
     running: list[Weir] = []
 
     async def start(
-        providers: dict[str, Provider] | None = None, command: list[str] | None = None, environ: dict[str, str] | None = None, **parts: Any
+        providers: dict[str, Provider] | None = None,
+        command: list[str] | None = None,
+        environ: dict[str, str] | None = None,
+        early: Callable[[Weir], Awaitable[None]] | None = None,
+        **parts: Any,
     ) -> Weir:
         folder = tmp_path / f"weir-{len(running)}"
         folder.mkdir()
@@ -267,6 +274,8 @@ async def weir(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Weir]]]:
             config = routes({name: provider.base_url for name, provider in providers.items()}, **parts)
             (folder / "routes.yaml").write_bytes(orjson.dumps(config))
         running.append(Weir(folder, command or ["serve", "-c", "routes.yaml"], environ or {}))
+        if early is not None:
+            await early(running[-1])
         return await running[-1].listening()
 
     yield start

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,31 @@ async def test_a_worker_that_died_takes_its_tapes_along(
         refused = await ask(gateway, get(stream_id, 2))
         await refused.finish()
         assert (refused.status, refused.document["error"]["code"]) == (404, "unknown_stream")
+
+
+async def test_a_guessed_number_of_a_worker_that_is_not_there(
+    weir: Fixture, provide: Fixture, speech: Fixture, ask: Fixture, eventually: Fixture
+) -> None:
+    """Half of all numbers have no process until workers are replaced, the other half none after that: 404 at once, and no line of log."""
+    gateway = await weir({"a": await provide()}, server={"workers": 2})
+
+    async def guess(times: int) -> float:
+        started = time.monotonic()
+        for number in range(times):
+            refused = await ask(gateway, get(f"{'0' * 28}{number % 6:04x}", 0))
+            await refused.finish()
+            assert (refused.status, refused.document["error"]["code"]) == (404, "unknown_stream")
+            refused.reset()
+        return time.monotonic() - started
+
+    assert await guess(60) < 4.0  # one that waits for nobody takes 5 s
+    before = set(await gateway.workers())
+    os.kill(gateway.pid, signal.SIGUSR2)
+
+    async def replaced() -> bool:
+        now = set(await gateway.workers())
+        return len(now) == 2 and not now & before
+
+    await eventually(replaced, "two others serve")
+    assert await guess(60) < 4.0
+    assert "broke" not in gateway.err

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -163,6 +165,29 @@ async def test_a_changed_file_is_noticed(weir: Fixture, provide: Fixture, client
     assert (await client(gateway).ask()).headers["x-weir-upstream"] == "three"
 
 
+async def test_a_process_that_could_not_take_it_on_gets_it_again(
+    weir: Fixture, provide: Fixture, client: Fixture, eventually: Fixture
+) -> None:
+    """Worker and recorder have no file descriptor free for the new file, and say so; SIGHUP sends them the same file once more (G4)."""
+    old, new = await provide(), await provide()
+    gateway = await weir({"old": old})
+    before, told = await hashes(gateway), "SIGHUP sends it again"
+    poor = [pid for name in ("weir-worker", "weir-recorder") for pid in processes(gateway, name)]
+    limits = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in poor}
+    for pid, (_, most) in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, most))
+    written(gateway, to("new", new.base_url))
+    os.kill(gateway.pid, signal.SIGHUP)
+    await eventually(lambda: gateway.err.count(told) == len(poor) == 2, "both say so")
+    for pid, limit in limits.items():
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+    assert (await client(gateway).ask()).headers["x-weir-upstream"] == "old"
+    assert await hashes(gateway) == before
+    os.kill(gateway.pid, signal.SIGHUP)
+    await switched(gateway, before, eventually)
+    assert (await client(gateway).ask()).headers["x-weir-upstream"] == "new"
+
+
 async def test_what_needs_a_restart_is_said_and_refused_whole(weir: Fixture, provide: Fixture) -> None:
     """A file that also changes what is fixed at the start changes nothing; the keys are named, the values are not."""
     gateway = await weir({"a": await provide()})
@@ -225,6 +250,30 @@ async def test_an_operator_ends_a_stream_over_the_admin_api(
     assert (await gateway.scrape()).sum("weir_streams_total", outcome="operator_abort") == 1
     [span] = await eventually(lambda: collector.spans, "its span is sent")
     assert (collector.attributes(span)["weir.outcome"], span.status.code) == ("operator_abort", 0)
+
+
+def held(pid: int) -> bool:
+    """Tell whether a process lets SIGHUP and SIGUSR2 wait."""
+    [mask] = re.findall(r"SigBlk:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+    return all(int(mask, 16) >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGUSR2))
+
+
+async def test_signals_that_come_before_it_is_up_wait(weir: Fixture, provide: Fixture, client: Fixture, eventually: Fixture) -> None:
+    """In its first moments, while the program is read in, SIGHUP and SIGUSR2 end nothing: both are acted on as soon as it can (G4)."""
+    sent = list[str]()
+
+    async def signals(gateway: Any) -> None:
+        await eventually(lambda: held(gateway.pid), "the process is deaf")
+        for number in (signal.SIGHUP, signal.SIGUSR2):
+            os.kill(gateway.pid, number)
+        sent.append(gateway.out)
+
+    gateway = await weir({"a": await provide()}, early=signals)
+    assert sent == [""]  # it had said nothing yet
+    await eventually(lambda: "nothing to reload" in gateway.err, "the file is read again")
+    await eventually(lambda: "which leaves when its streams have ended" in gateway.err, "its worker is replaced")
+    assert (await client(gateway).ask()).status == 200
+    assert gateway.process.poll() is None
 
 
 # Workers that are replaced.

@@ -1,10 +1,13 @@
 """Stories of leaving: a drain that lets streams end, a deadline that tells them why, and signals that force or change nothing."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +16,10 @@ import orjson
 from gateway.sim.faults import Always
 
 Fixture = Callable[..., Any]
+
+
+def folder(gateway: Any) -> Path:
+    return Path(f"/proc/{gateway.pid}/cwd").readlink()
 
 
 async def live(gateway: Any, count: int, eventually: Fixture) -> None:
@@ -142,3 +149,33 @@ async def test_a_drain_of_several_workers_leaves_no_caller_waiting_for_one_that_
     assert {await status(gateway, "/readyz") for _ in range(20)} == {503}
     assert (await stream).body == body
     assert await gateway.leave(10) == 0
+
+
+async def test_a_recorder_that_dies_in_a_drain_is_followed_by_another(
+    weir: Fixture, provide: Fixture, client: Fixture, speech: Fixture, eventually: Fixture
+) -> None:
+    """What ends after that is stored as ever, the drain takes no longer for it, and the exit code is that of a clean end (E4 B9)."""
+    body, script = speech(100, 0.04)
+    gateway = await weir({"a": await provide(faults=Always(script))}, server={"drain": "20s"})
+    place = folder(gateway)
+    recorder = (await gateway.ask("/healthz"))["pid"]
+    streams = asyncio.get_running_loop().create_task(client(gateway).many(5, 5))
+    await live(gateway, 5, eventually)
+    os.kill(gateway.pid, signal.SIGTERM)
+
+    async def draining() -> bool:
+        return await status(gateway, "/readyz") == 503
+
+    await eventually(draining, "/readyz says 503", 5)
+    os.kill(recorder, signal.SIGKILL)
+
+    async def another() -> bool:
+        health = await gateway.ask("/healthz")
+        return bool(health) and health["pid"] != recorder
+
+    await eventually(another, "another recorder answers", 5)
+    assert not streams.done()
+    assert {(answer.body, answer.broken) for answer in await streams} == {(body, False)}
+    assert await gateway.leave(8) == 0
+    with contextlib.closing(sqlite3.connect(place / "weir.db")) as store:
+        assert store.execute("SELECT outcome, count(*) FROM streams GROUP BY outcome").fetchall() == [("completed", 5)]

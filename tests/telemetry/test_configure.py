@@ -35,6 +35,11 @@ def series(recorder: Recorder, name: str) -> dict[tuple[str, ...], float]:
     return next(dict(family.values) for family in recorder.collect() if family.instrument.name == name)
 
 
+def counted(recorder: Recorder) -> dict[tuple[str, ...], float]:
+    """Return the counts of streams, those left out that wait at 0 for a first one."""
+    return {labels: count for labels, count in series(recorder, "weir_streams_total").items() if count}
+
+
 def pulse(hash_: str, *upstreams: str, pid: int = 7) -> Pulse:
     now = time.monotonic()
     targets = [TargetState(upstream, "m", 0.1, 0.1, 0, "closed", now) for upstream in upstreams]
@@ -47,10 +52,10 @@ def test_counters_stay_and_gauges_go(make_config: MakeConfig, make_record: MakeR
     recorder.receive(Hello(7))
     recorder.receive(Ended(1, make_record()))
     recorder.receive(pulse(recorder.config_hash, "fast", "slow"))
-    before = series(recorder, "weir_streams_total")
+    before = counted(recorder)
     assert {key[1] for key in series(recorder, "weir_streams_active")} == {"fast", "slow"}
     recorder.configure(other())
-    assert series(recorder, "weir_streams_total") == before
+    assert counted(recorder) == before
     assert {key[1] for key in series(recorder, "weir_streams_active")} == {"new"}
     assert series(recorder, "weir_breaker_state") == series(recorder, "weir_upstream_score_seconds") == {}
     assert series(recorder, "weir_config_info") == {(recorder.config_hash,): 1}
@@ -66,8 +71,30 @@ def test_a_stream_that_began_before_is_counted_under_its_own_names(make_config: 
     assert series(recorder, "weir_streams_active") == {("talk", "new"): 0, ("chat", "fast"): 1}
     recorder.receive(Ended(1, make_record(1)))
     assert series(recorder, "weir_streams_active") == {("talk", "new"): 0}
-    [(key, count)] = series(recorder, "weir_streams_total").items()
+    [(key, count)] = counted(recorder).items()
     assert (key[:3], count) == (("chat", "fast", "gpt-4o-mini"), 1)
+
+
+def test_what_is_awaited_goes_with_its_target(make_config: MakeConfig, make_record: MakeRecord) -> None:
+    """Series at 0 are those of the running configuration: however often names change, none that never moved is left behind."""
+    recorder = Recorder(make_config())
+    recorder.receive(Hello(7))
+    recorder.receive(Ended(1, make_record()))
+    for number in range(50):
+        recorder.configure(other(f"u{number}"))
+    told = series(recorder, "weir_streams_total")
+    assert {key[1] for key, count in told.items() if not count} == {"u49"}
+    assert {key[1] for key, count in told.items() if count} == {"fast"}
+
+
+def test_the_promises_of_every_route_are_told(make_config: MakeConfig) -> None:
+    """Its objective is a gauge, from its configuration, and changes with it."""
+    recorder = Recorder(make_config())
+    assert series(recorder, "weir_slo_ttft_seconds") == {("chat",): 0.7}
+    assert series(recorder, "weir_slo_objective") == {("chat",): 0.99}
+    recorder.configure(other(ttft="900ms"))
+    assert series(recorder, "weir_slo_ttft_seconds") == {("talk",): 0.9}
+    assert series(recorder, "weir_slo_objective") == {("talk",): 0.99}
 
 
 def test_the_names_of_the_past_are_bounded() -> None:
@@ -142,7 +169,7 @@ def test_a_process_that_has_left_is_forgotten(make_config: MakeConfig, make_reco
     assert (len(recorder.live.workers), len(recorder.live.streams)) == (1, 1)
     recorder.vacate(0, 7)
     assert (recorder.live.workers, recorder.live.streams) == ({}, {})
-    [key] = series(recorder, "weir_streams_total")
+    [key] = counted(recorder)
     assert "gateway_error" in key
     recorder.vacate(0, 7)
 
@@ -162,7 +189,7 @@ async def test_what_a_process_said_last_is_heard_before_it_is_forgotten(
     await link.close()
     feed._loop.remove_reader(ear.fileno())  # the recorder has not come round to reading it
     recorder.vacate(0, os.getpid())
-    assert {key[3] for key in series(recorder, "weir_streams_total")} == {"completed"}
+    assert {key[3] for key in counted(recorder)} == {"completed"}
     assert sum(series(recorder, "weir_streams_total").values()) == 50
     feed.close()
 

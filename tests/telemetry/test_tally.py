@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import Config
+from gateway.config import Config, parse
 from gateway.core.owners import Blame
-from gateway.core.record import Attempt, Cadence, Stall, StreamRecord
+from gateway.core.record import Attempt, Cadence, Outcome, Stall, StreamRecord
 from gateway.telemetry.account import account
 from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
-from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import BLAMES, Tally, reason, unannounced
+from gateway.telemetry.metrics import MOST_SERIES, Metrics
+from gateway.telemetry.tally import AWAITED, BLAMES, MOST_AWAITED, Tally, reason, unannounced
 
 blames = st.sampled_from(BLAMES)
 
@@ -55,3 +56,38 @@ def test_a_trace_is_counted_once_a_route(make_config: Callable[..., Config], mak
     add(5, trace_id="c" * 32, outcome="rejected")
     [family] = [family for family in metrics.collect([], {}) if family.instrument.name == "weir_traces_total"]
     assert dict(family.values) == {("chat",): 2, ("unmatched",): 1}
+
+
+def streams(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Return every series of weir_streams_total as it is scraped."""
+    return next(dict(family.values) for family in metrics.collect([], {}) if family.instrument.name == "weir_streams_total")
+
+
+@pytest.mark.parametrize("stalled", [False, True])
+@pytest.mark.parametrize("outcome", AWAITED)
+def test_the_first_failures_are_an_increase(
+    make_config: Callable[..., Config], make_record: Callable[..., StreamRecord], outcome: Outcome, stalled: bool
+) -> None:
+    """Whatever ends the first streams of a fresh gateway, their series was scraped at 0 before, so `increase` sees them."""
+    metrics = Metrics(bounds(config := make_config()))
+    tally, before = Tally(metrics, Labels(config)), streams(metrics)
+    assert set(before.values()) == {0}
+    cadence = Cadence(stalls=[Stall(101.0, 2.0, "upstream", 1)], stall_count=1) if stalled else Cadence()
+    for number, asked in enumerate(("gpt-4o-mini", "gpt-4o-2024-08-06")):  # by its name, and by the pattern
+        tally.add(account(make_record(number, outcome=outcome, asked_model=asked, cadence=cadence), None, None), {})
+    moved = {labels: count for labels, count in streams(metrics).items() if count}
+    assert sum(moved.values()) == 2
+    assert moved.keys() <= before.keys()
+
+
+def test_series_that_wait_are_bounded() -> None:
+    """A configuration of very many targets does not fill the metric before the first stream."""
+    targets = ", ".join(f"{{upstream: u, model: m{number}}}" for number in range(1000))
+    config = parse(f"""
+version: 1
+upstreams: {{u: {{base_url: "http://127.0.0.1:1/v1"}}}}
+routes: [{{name: chat, match: {{models: ["*"]}}, targets: [{targets}]}}]
+""")
+    metrics = Metrics(bounds(config))
+    Tally(metrics, Labels(config))
+    assert 0 < len(streams(metrics)) <= 14 * MOST_AWAITED < MOST_SERIES / 3
