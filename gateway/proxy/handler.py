@@ -75,13 +75,14 @@ class Handler:
         order = await self._admit(request, params, live)
         if drains(live, request):
             taped = Taped(live, holder(request))
-            live.reply = taped
+            live.reply, live.stop = taped, noted
             live.task = taped.task = asyncio.get_running_loop().create_task(self._carry_on_tape(live, taped, order))
         else:
             await self._carry(live, order)
 
     async def _carry_on_tape(self, live: Live, taped: Taped, order: list[Target]) -> None:
         """Carry a stream that may outlive its client, in a task of its own."""
+        live.stop = None
         try:
             await self._account(live, taped.to_its_end(self._carry(live, order)))
         finally:
@@ -110,6 +111,8 @@ class Handler:
         return order
 
     async def _carry(self, live: Live, order: list[Target]) -> None:
+        if live.stopped is not None:
+            raise live.stopped
         trial = await Race(live, order).winner()
         try:
             await self._relay(live, trial)
@@ -122,6 +125,13 @@ class Handler:
         sent = commit(live, trial)
         relay, failure = await (Legs(live).relay(trial, sent) if live.resumes else relayed(live, trial, sent))
         await finish(live, relay, failure)
+
+
+def noted(why: GatewayError) -> None:
+    """A stream is ended whose task has not begun: one that is cancelled then never does, so that nobody would settle its record.
+
+    `Live.stopped` says why, and the task looks there first.
+    """
 
 
 def drains(live: Live, request: web.BaseRequest) -> bool:

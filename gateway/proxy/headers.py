@@ -52,6 +52,11 @@ def of_this_hop(connection: str) -> frozenset[str]:
     return frozenset(name.strip().lower() for name in connection.split(",")) - {"close", "keep-alive", "upgrade", ""}
 
 
+def media_type(headers: Mapping[str, str]) -> str:
+    """Return what a body is said to be, without parameters, by headers whose names are lower case; "" when nothing is said."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def translatable(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the forwarded headers that still mean something to an upstream of another dialect."""
     return [(name, value) for name, value in headers if not name.lower().startswith(OF_A_DIALECT)]

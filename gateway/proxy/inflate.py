@@ -73,7 +73,7 @@ class Inflated:
             while chunk and (self._inflate is not None or self._begins(chunk)):
                 parts.append(self._inflate.decompress(chunk, MOST + 1 - size))
                 size += len(parts[-1])
-                if size > MOST or self._members - begun > MOST_MEMBERS:
+                if size > MOST or self._members - begun >= MOST_MEMBERS:
                     return b"", True
                 chunk = self._inflate.unused_data
                 if self._inflate.eof:

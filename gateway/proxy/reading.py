@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable
 
 from gateway.core.errors import GatewayError
+from gateway.core.events import Failed, Terminated
 from gateway.dialects.base import Stamp
 from gateway.proxy.errand import Errand
+from gateway.proxy.headers import media_type
 from gateway.proxy.plane import Live
 from gateway.proxy.translation import Translation
 from gateway.proxy.upstream import Head
 from gateway.stream.cadence import CadenceMeter
 from gateway.stream.delivered import Holdback, Telling
 from gateway.stream.observer import DocumentObserver, Observer
+from gateway.wire.framing import Frame, Parser
 
-DOCUMENTS = ("application/json", "application/problem+json", "text/json")
+DOCUMENTS = frozenset({"application/json", "application/problem+json", "text/json"})
 """What an answer is stated to be that is no stream although one was asked for. A hop that states nothing, or nonsense, is not believed."""
 Look = Callable[[bytes, float], None]
 Edit = Callable[[bytes], bytes]
@@ -22,14 +25,16 @@ Edit = Callable[[bytes], bytes]
 class Reading:
     """One response under observation; made while it is waited for, so that nothing is left to build when it comes.
 
-    `is_stream` tells a stream of events from a whole document. Where `edits` is set, a read that holds `mark` goes through `edit` on
-    its way to the client: usage that was asked for on our account is taken out, or all of it is said in the client's own dialect. A
-    response in an encoding that we cannot read is passed on unseen.
+    `is_stream` tells a stream of events from a whole document; while it is `doubted`, `find_out` decides. Where `edits` is set, a read
+    that holds `mark` goes through `edit` on its way to the client: usage that was asked for on our account is taken out, or all of it is
+    said in the client's own dialect. A response in an encoding that we cannot read is passed on unseen.
     """
 
     __slots__ = (
+        "_doubt",
         "_errand",
         "_framing",
+        "_is_json",
         "_live",
         "cut",
         "cutter",
@@ -67,6 +72,8 @@ class Reading:
         self.cutter = self._framing.cutter()
         self.cut: Edit = self.cutter.push if self.is_stream else _whole
         self.ending = self._framing.ending if self.is_stream else b""
+        self._doubt: Parser | None = None
+        self._is_json = False
 
     def _telling(self) -> Telling | None:
         """Keep what is delivered, so that another target may go on with it; None for a call that no writer of ours can answer."""
@@ -82,11 +89,43 @@ class Reading:
         if not identity:
             self._live.record.parser_errors["unparsed_encoding"] = 1
         self.readable, self.seen = identity, identity and head.status < 400
-        media_type = head.headers.get("content-type", "").lower()
-        is_document = media_type.startswith(DOCUMENTS) and not media_type.startswith(self._framing.media_type)
-        if self.is_stream and (is_document or not self.seen):
-            self.is_stream = self.edits = False
-            self.observer, self.cut, self.ending = DocumentObserver(self._errand.dialect, self._errand.call), _whole, b""
+        said = media_type(head.headers)
+        self._is_json = said in DOCUMENTS
+        if self.is_stream and not self.seen:
+            self._take_for_document()
+        elif self.is_stream and self._is_json and said != self._framing.media_type:
+            self._doubt = self._framing.parser()
+
+    def _take_for_document(self) -> None:
+        self.is_stream = self.edits = False
+        self.observer, self.cut, self.ending = DocumentObserver(self._errand.dialect, self._errand.call), _whole, b""
+
+    @property
+    def doubted(self) -> bool:
+        """True while an answer that is called a document, where a stream was asked for, has not shown yet whether it is one."""
+        return self._doubt is not None
+
+    def find_out(self, first: bytes, last: bool) -> bool:
+        """Take the first bytes of a doubted answer, the `last` to decide by or not, and tell whether it is decided what it is.
+
+        It is a stream when it begins with a whole frame of its call's framing that says something and is not all of the answer.
+        """
+        assert self._doubt is not None
+        frame = next((frame for frame in self._doubt.feed(first) if frame.raw.strip()), None)
+        shown = self._doubt.tail.lstrip().startswith((b"{", b"[")) and self._framing.ending != b"\n"  # where lines are JSON, one must end
+        if frame is None and not (shown or last):
+            return False
+        self._doubt = None
+        if frame is None or not self._goes_on(frame):
+            self._take_for_document()
+        return True
+
+    def _goes_on(self, frame: Frame) -> bool:
+        try:
+            events = self._errand.dialect.reader(self._errand.call).events(frame)
+        except Exception:  # noqa: BLE001  whatever a reader stumbles over, the answer is what it is called
+            return False
+        return bool(events) and not any(isinstance(event, Failed | Terminated) for event in events)
 
     @property
     def aligned(self) -> bool:
@@ -102,6 +141,15 @@ class Reading:
     def torn(self) -> bool:
         """True when the client holds half an event that no word of ours can end: its body can only be broken off."""
         return self.inside and not self.ending
+
+    def whole(self, why: str | None) -> bool:
+        """Tell whether nothing of the answer is missing, as far as its framing, and its dialect when we could read it, can tell.
+
+        `why` its HTTP message broke off, None when that was whole.
+        """
+        if self.is_stream and self.seen and not self.observer.lost_last:
+            return self.observer.ended(why is None)
+        return why is None and not (self._is_json and self.observer.half)  # what was too large to be read may have been its end
 
     @property
     def broken(self) -> GatewayError | None:
@@ -158,7 +206,7 @@ class Reading:
         except Exception:  # noqa: BLE001  as in `observe`
             self.go_blind()
         blind = whole and (self.translation is None or self.translation.finished)
-        proper = self.observer.complete if self.seen else blind
+        proper = self.observer.ended(whole) if self.seen else blind
         if self.translation is None:
             return tail if not self.seen or proper else b""
         if not self.is_stream:

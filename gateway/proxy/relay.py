@@ -140,10 +140,8 @@ class Relay:
 
     @property
     def whole(self) -> bool:
-        """True when nothing of the answer is missing, as far as its framing, and its dialect when we could read it, can tell."""
-        if self.reading.is_stream and self.reading.seen and not self.reading.observer.lost_last:
-            return self.reading.observer.complete
-        return self.why is None  # what was too large to be read may have been its end
+        """True when nothing of the answer is missing, as far as can be told."""
+        return self.reading.whole(self.why)
 
     async def finished(self) -> None:
         """Wait until the upstream has ended and the client has taken what is buffered for it."""

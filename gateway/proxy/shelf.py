@@ -30,7 +30,7 @@ class Shelf(Generic[T]):
     def __init__(self) -> None:
         self._tapes: dict[str, T] = {}
         self._alone: dict[str, T] = {}  # longest alone first
-        self._kept: dict[str, T] = {}  # oldest first
+        self._kept: dict[str, tuple[T, int]] = {}  # oldest first, with the size it is counted by: a tape may still get shorter
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._kept_bytes = 0
 
@@ -60,17 +60,17 @@ class Shelf(Generic[T]):
     def keep(self, tape: T, seconds: float) -> None:
         """A stream is over: its tape may be read for `seconds` more."""
         self.found(tape)
-        self._kept[tape.stream_id] = tape
-        self._kept_bytes += tape.size
+        self._kept[tape.stream_id] = tape, (size := tape.size)
+        self._kept_bytes += size
         self._wait(tape, seconds, lambda: self.drop(tape))
         while self._kept_bytes > KEPT_BYTES:
-            self.drop(next(iter(self._kept.values())))
+            self.drop(next(iter(self._kept.values()))[0])
 
     def drop(self, tape: T) -> None:
         """Nobody can come back for this stream any more."""
         self.found(tape)
-        if self._kept.pop(tape.stream_id, None) is not None:
-            self._kept_bytes -= tape.size
+        if (kept := self._kept.pop(tape.stream_id, None)) is not None:
+            self._kept_bytes -= kept[1]
             self._timers.pop(tape.stream_id).cancel()
         self._tapes.pop(tape.stream_id, None)
 

@@ -13,14 +13,15 @@ class Tape:
     """The latest `limit` bytes of one stream as its client gets them, cut at whole events; the last event stays whatever its size.
 
     Events are numbered from 1. Where the framing takes ids each gets an `id:` line as its last, so that ours stands where an upstream
-    has one too; elsewhere clients count. Comments and blank lines have no number. A place on the tape is
+    has one too; elsewhere clients count. Comments and blank lines have no number, and an `id:` without data gets the number of the event
+    before it: a client takes every id it is told for its last. `ids` counts the lines put in. A place on the tape is
     a count of bytes since the beginning, always between two entries; `start` and `end` are the first and the last place there are.
 
     `torn` is set for a body that is no stream of events, and from an event on that is too large to be read: what follows passes as
     it comes, and nobody can be brought back into it.
     """
 
-    __slots__ = ("_dropped", "_gone", "_limit", "_numbers", "_parser", "_pieces", "_places", "_says_ids", "count", "end", "start")
+    __slots__ = ("_dropped", "_gone", "_limit", "_numbers", "_parser", "_pieces", "_places", "_says_ids", "count", "end", "ids", "start")
 
     def __init__(self, framing: Framing | None, limit: int) -> None:
         self._parser = framing.parser() if framing is not None else None
@@ -30,16 +31,11 @@ class Tape:
         self._numbers: list[int] = []  # twice its own for an event, one more for what comes behind it and has none
         self._pieces: list[bytes] = []
         self._gone = self._dropped = 0
-        self.count = self.start = self.end = 0
+        self.count = self.ids = self.start = self.end = 0
 
     @property
     def torn(self) -> bool:
         return self._parser is None
-
-    @property
-    def ids(self) -> int:
-        """How many `id:` lines have been put in."""
-        return self.count if self._says_ids else 0
 
     def add(self, data: bytes) -> bytes:
         """Take bytes of the stream and return those that are the client's now: whole events with their ids."""
@@ -77,10 +73,18 @@ class Tape:
         return b"".join(self._pieces[first : index + 1]), place + size
 
     def _entry(self, frame: Frame) -> bytes:
-        if not frame.data and not frame.name:
-            return self._put(frame.raw, 2 * self.count + 1)
-        self.count += 1
-        return self._put(with_id(frame.raw, self.count) if self._says_ids else frame.raw, 2 * self.count)
+        empty = not frame.data and not frame.name
+        self.count += not empty
+        raw = frame.raw
+        if self._says_ids and (not empty or self._moves_id(raw)):
+            self.ids += 1
+            raw = with_id(raw, self.count)
+        return self._put(raw, 2 * self.count + empty)
+
+    def _moves_id(self, raw: bytes) -> bool:
+        """Tell whether a block without data has an id of its own; beside an event too large to be read, it no longer matters."""
+        assert self._parser is not None
+        return b"id" in raw and not self._parser.skipped and any(line.partition(b":")[0] == b"id" for line in raw.splitlines())
 
     def _put(self, raw: bytes, number: int) -> bytes:
         if raw:

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Mapping
 
+from gateway.core.errors import GatewayError
 from gateway.core.record import State
+from gateway.proxy.headers import media_type
 from gateway.proxy.plane import Live
 from gateway.proxy.reply import HIGH_WATER, Reply
 from gateway.proxy.tape import Tape
@@ -104,7 +106,7 @@ class Taped(Reply):
     def _is_stream(self, status: int, headers: Mapping[str, str]) -> bool:
         """Tell whether a body is what this call's framing frames: anything else is passed on, and nobody can come back for it."""
         said = {name.lower(): value.lower() for name, value in headers.items()}
-        framed = said.get("content-type", "").startswith(self._media_type)
+        framed = media_type(said) == self._media_type
         return status < 400 and framed and said.get("content-encoding", "identity") == "identity"
 
     async def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -238,10 +240,15 @@ class Taped(Reply):
             if record.outcome == "completed" and self.heard < self.tape.end:
                 record.outcome = "client_disconnect"
 
-    def stop_waiting(self, error: Exception | None = None) -> None:  # noqa: ARG002 - the shape of `Live.stop`
-        """Wait for nobody any more."""
-        if self._delivered is not None and not self._delivered.done():
-            self._delivered.set_result(None)
+    def stop_waiting(self, error: GatewayError | None = None) -> None:
+        """Wait for nobody any more. `error` is why we are the ones to end it: a client that was still taking its answer is cut off."""
+        if self._delivered is None or self._delivered.done():
+            return
+        self._delivered.set_result(None)
+        if error is not None and self._playback is not None:
+            self.given_up = True
+            self.record.outcome, self.record.error = error.outcome, error.code
+            self._playback.reply.break_off()
 
     def give_up(self) -> None:
         """Nobody comes back for this stream: end it as one whose client has left. May be called twice."""

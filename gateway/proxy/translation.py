@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from gateway.core.errors import ErrorEvent, GatewayError, UpstreamError
+from gateway.core.errors import ErrorEvent, GatewayError, StreamTruncated, UpstreamError
 from gateway.core.events import Delta, Event, Failed, Finished, Terminated, ToolOpened
 from gateway.dialects.base import Stamp, Writer
 from gateway.proxy.errand import Errand
 from gateway.proxy.plane import Live
 from gateway.stream.delivered import Continuing, Telling, mendable
+from gateway.wire.document import ends
 
 log = logging.getLogger("weir.proxy")
 MAX_DOCUMENT = 8 << 20
@@ -119,6 +120,8 @@ class Translation:
             raise
         except msgspec.DecodeError as error:
             name = self._live.record.upstream
+            if body.lstrip().startswith((b"{", b"[")) and not ends(body):
+                raise StreamTruncated(f"the answer of upstream {name} ended before its end") from error
             raise UpstreamError(f"upstream {name} gave an answer that cannot be read", code="bad_response") from error
         except Exception as error:
             log.error("stream %s: the gateway failed to translate this answer (%s)", self._live.record.stream_id, type(error).__name__)

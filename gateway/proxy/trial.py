@@ -129,15 +129,32 @@ class Trial:
         """The sink of a trial: observe and hold, until it is clear what this answer is."""
         assert self.reading is not None
         self._heard_at = now
-        whole = self.reading.cut(chunk)
         self._held_bytes += len(chunk)
-        if whole:
+        if self.reading.doubted and not (chunk := self._decided(chunk, now)):
+            return
+        if whole := self.reading.cut(chunk):
             self.held.append(whole)
             self.reading.observe(whole, now)
         if not self.settled:
             self._judge(now)
         if self._held_bytes > HOLD_BYTES and not self._gathers and self._connection is not None and self.ended is None:
             self._connection.pause()  # whoever takes over resumes it
+
+    def _decided(self, chunk: bytes, now: float) -> bytes:
+        """Hold an answer that may be a stream or a document until its first line has told; return it then, and nothing before."""
+        assert self.reading is not None
+        self.held.append(chunk)
+        if not self.reading.find_out(chunk, last=self._full or self.ended is not None):
+            return b""
+        first = b"".join(self.held)
+        self.held.clear()
+        if not self.reading.is_stream and not self.errand.translated and (self.ended is None or self.ended[0] is None):
+            self._settle(None, "won", now)
+        return first
+
+    @property
+    def _full(self) -> bool:
+        return self._held_bytes > HOLD_BYTES or len(self.held) > HOLD_CHUNKS
 
     @property
     def _gathers(self) -> bool:
@@ -148,7 +165,7 @@ class Trial:
     def _judge(self, now: float) -> None:
         assert self.head is not None
         assert self.reading is not None
-        observer, full = self.reading.observer, self._held_bytes > HOLD_BYTES or len(self.held) > HOLD_CHUNKS
+        observer, full = self.reading.observer, self._full
         if self.head.status >= 400:
             if full:
                 self._answer_status(now)
@@ -164,7 +181,7 @@ class Trial:
 
     def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:
         self.ended = (why, now)
-        if last:
+        if last or (self.reading is not None and self.reading.doubted):
             self.listen(last, now)
         if self.settled:
             return
@@ -187,7 +204,7 @@ class Trial:
         try:
             self.held = [self.reading.translation.document(b"".join(self.held))]
         except UpstreamError as failure:
-            self.fail(failure, "error_event")
+            self.fail(failure, "truncated" if failure.outcome == StreamTruncated.outcome else "error_event")
         else:
             self._settle(None, "won", now)
 
@@ -238,7 +255,8 @@ class Trial:
     def hold_back(self, hold: bool) -> None:
         """Hold, or hold no longer: with no other target left, what was heard so far is the answer."""
         self.hold = hold
-        if not hold and not self.settled and self.held and self.head is not None:
+        doubted = self.reading is not None and self.reading.doubted
+        if not hold and not self.settled and self.held and self.head is not None and not doubted:
             self._judge(self.live.plane.clock())
 
     def lifeline(self, stall: Stall) -> float:

@@ -10,6 +10,7 @@ from gateway.core.events import ANSWER_KINDS, Delta, Event, Failed, Finished, Ki
 from gateway.dialects.base import Dialect
 from gateway.stream.cadence import CadenceMeter
 from gateway.stream.likeness import learn
+from gateway.wire.document import ends
 from gateway.wire.framing import Frame
 
 MAX_DOCUMENT = 4 << 20
@@ -21,13 +22,15 @@ MAX_LEARNED = 8
 class Observation:
     """The account of one answer so far. Times are those of the reads, in monotonic seconds; None is "not yet".
 
-    `lost_last`: what came last was too large to be read, and may have been the end. `choices` answers were asked for in one.
-    `errors` counts what could not be read: `json`, `shape` (JSON that is nothing we know) and `oversize`.
+    `lost_last`: what came last was too large to be read, and may have been the end. `half`: it came whole, and is no JSON document that
+    comes to its end. `choices` answers were asked for in one. `errors` counts what could not be read: `json`, `shape` (JSON that is
+    nothing we know) and `oversize`.
     """
 
     __slots__ = (
         "_choices",
         "_dialect",
+        "_doubtful",
         "_finished",
         "errors",
         "failure",
@@ -35,6 +38,7 @@ class Observation:
         "first_answer_at",
         "first_event_at",
         "first_token_at",
+        "half",
         "last_kind",
         "lost_last",
         "model",
@@ -47,6 +51,7 @@ class Observation:
         self._dialect = dialect
         self._choices = choices
         self._finished = 0
+        self._doubtful = False
         self.first_event_at: float | None = None
         self.first_token_at: float | None = None
         self.first_answer_at: float | None = None
@@ -57,7 +62,7 @@ class Observation:
         self.finish: list[str] = []
         self.failure: Failed | None = None
         self.terminated = False
-        self.lost_last = False
+        self.lost_last = self.half = False
         self.errors: dict[str, int] = {}
 
     @property
@@ -73,7 +78,12 @@ class Observation:
     @property
     def complete(self) -> bool:
         """Whether the answer came to the proper end of its dialect; an answer that reports a failure may do so too."""
-        return self._dialect.complete(self.terminated, self.finish if self._finished >= self._choices else ())
+        return self.ended(False)
+
+    def ended(self, whole: bool) -> bool:
+        """Tell the same of one whose body has ended, `whole` or not: who has said too early before why it ends is believed only then."""
+        believed = self._finished >= self._choices and (whole or not self._doubtful)
+        return self._dialect.complete(self.terminated, self.finish if believed else ())
 
     def _unread(self, error: msgspec.DecodeError) -> None:
         self._miss("shape" if isinstance(error, msgspec.ValidationError) else "json")
@@ -203,12 +213,19 @@ class Observer(Observation):
             else:
                 _NOTES[type(event)](self, event)
                 continue
+            if self._finished:
+                self._take_back()
             if self.first_answer_at is None:
                 self._spoke(said, now)
         if said is None:
             return False
         self.last_kind = said
         return True
+
+    def _take_back(self) -> None:
+        """More is said after the answer has said why it ends: it did not end. Of several answers in one, another may go on."""
+        if self._choices == 1:
+            self._finished, self._doubtful = 0, True
 
     def _spoke(self, kind: Kind, now: float) -> None:
         if self.first_token_at is None:
@@ -257,6 +274,7 @@ class DocumentObserver(Observation):
             events = self._dialect.read_document(self._call, bytes(body))
         except msgspec.DecodeError as error:
             self._unread(error)
+            self.half = not ends(bytes(body))
             return
         self.terminated = True
         for event in events:

@@ -1,6 +1,6 @@
 """One JSON object, edited byte by byte where it must be: the top-level member asked for changes, nothing else does.
 
-Every function takes a body already known to be a valid JSON object and a key of plain ASCII letters and underscores. Strings
+Every function but `ends` takes a body already known to be a valid JSON object and a key of plain ASCII letters and underscores. Strings
 without escapes are crossed by `bytes.find`, runs of short tokens by one regular expression: a 20 MB image in a prompt costs
 milliseconds.
 """
@@ -51,6 +51,16 @@ def find_members(body: bytes, key: str) -> list[tuple[int, int]]:
     if _plain(key) not in body and not _may_escape_letters(body):
         return []
     return [(start, end) for name, start, end in _members(body) if _names(name, key)]
+
+
+def ends(body: bytes) -> bool:
+    """Tell whether the object or array that any body begins with comes to its end: no judgement of what stands in it or follows it."""
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    start = _end(_SPACE, body, 0)
+    try:
+        return body[start] in _OPENING and _container_end(body, start) <= len(body)
+    except (IndexError, ValueError):
+        return False
 
 
 def _only_span(body: bytes, key: str) -> tuple[int, int] | None:

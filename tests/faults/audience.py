@@ -1,5 +1,6 @@
 """A recorder that hears what a gate tells, as the one of `weir serve` does: its spans, its metrics as they are scraped, its admin API."""
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
@@ -23,12 +24,13 @@ class Audience:
     def __init__(self, weir: Any, exporter: SpanExporter | None) -> None:
         self._kept = InMemorySpanExporter()
         self.recorder = Recorder(weir.worker.config, span_exporter=exporter or self._kept)
-        self._runner = web.AppRunner(admin_app(self.recorder), access_log=None, shutdown_timeout=0.1)
         self._session: ClientSession | None = None
         weir.book.readers.append(self.recorder.receive)
 
     async def start(self) -> "Audience":
         await self.recorder.start()
+        app = await asyncio.to_thread(admin_app, self.recorder)  # it reads the console's files, and a worker's loop runs here too
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         sock = socket.create_server(("127.0.0.1", 0))
         await web.SockSite(self._runner, sock).start()

@@ -1,12 +1,13 @@
 """A1, A2, A17: how a stream ended is told as it was, in every dialect."""
 
+import gzip
 from typing import Any
 
 import pytest
 
 from gateway.sim.faults import Script
 from gateway.sim.plan import head
-from gateway.sim.steps import Fin, Hang, Reset, Send
+from gateway.sim.steps import End, Fin, Hang, Reset, Send, framed
 from tests.faults.scripts import CODES, ENDINGS, answer, fetch
 from tests.faults.scripts import ask as send
 from tests.faults.tongues import TONGUES, response, responses_event
@@ -132,6 +133,31 @@ async def test_half_a_document(provide: Any, gate: Any, dialect: str, how: str) 
     assert (client.status, client.complete, client.body) == (200, False, body[:-30])
     assert int(client.headers["content-length"]) == len(body)
     assert record.outcome == "upstream_truncated"
+
+
+def framed_whole(body: bytes, how: str) -> Script:
+    """Return an answer of these bytes in a message that lacks nothing, by its framing."""
+    if how == "until the connection closes":
+        return Script((Send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n" + body), Fin()))
+    said = {"Content-Type": "application/json; charset=utf-8"}
+    if how == "in chunks":
+        return Script((Send(head(200, said)), *framed([Send(body, "body"), End()])))
+    packed = gzip.compress(body)
+    return Script((Send(head(200, said | {"Content-Encoding": "gzip"}, len(packed)) + packed),))
+
+
+@DIALECTS
+@pytest.mark.parametrize("how", ["until the connection closes", "in chunks", "in gzip"])
+async def test_half_a_document_in_a_whole_message(provide: Any, gate: Any, dialect: str, how: str) -> None:
+    """A document that does not come to its end has broken, though its message did not: to client, record and target (A1b A1d A1e)."""
+    tongue = TONGUES[dialect]
+    half = tongue.document[:-20]
+    weir = await gate(await provide(framed_whole(half, how)), dialects=[dialect])
+    client = await (await send(weir, tongue, stream=False)).gone()
+    record = await weir.record()
+    assert (client.status, client.complete, client.body) == (200, False, half)
+    assert (record.outcome, record.error, record.attempts[0].outcome) == ("upstream_truncated", "stream_truncated", "truncated")
+    assert weir.targets()[0].last_error == "stream_truncated"
 
 
 @DIALECTS

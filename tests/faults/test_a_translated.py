@@ -165,12 +165,13 @@ async def test_a_document_for_a_stream(provide: Any, gate: Any, dialect: str) ->
 
 
 @DIALECTS
-@pytest.mark.parametrize("how", ["fin", "reset"])
+@pytest.mark.parametrize("how", ["fin", "reset", "clean"])
 async def test_half_a_document(provide: Any, gate: Any, dialect: str, how: str) -> None:
     """Half a document cannot be translated: nothing of it has been sent, so it is a status (A1b A1e)."""
     tongue = TONGUES[dialect]
     for other in foreign(tongue):
-        half = Script((Send(head(200, {"Content-Type": "application/json"}, 9999) + other.document), ENDINGS[how]))
+        said, body = {"Content-Type": "application/json"}, other.document[:-9]
+        half = Script((Send(head(200, said, len(body) if how == "clean" else 9999) + body), *([] if how == "clean" else [ENDINGS[how]])))
         weir = await gate(await provide(half), dialects=[other.name])
         client = await fetch(weir, tongue, stream=False)
         assert (client.status, client.headers["content-type"]) == (502, "application/json")

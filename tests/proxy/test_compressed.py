@@ -1,6 +1,7 @@
 """Answers that come compressed although nobody asked: opened on their way, read by read, in every dialect."""
 
 import gzip
+import time
 import zlib
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
+from gateway.proxy.inflate import MOST_MEMBERS, Inflated
 from gateway.sim.faults import GzipAnyway, Script
 from gateway.sim.plan import head
 from gateway.sim.steps import Send
@@ -94,6 +96,60 @@ async def test_an_error_status_in_gzip(provide: Any, gate: Any) -> None:
     answer = Send(head(400, {"Content-Type": "application/json", "Content-Encoding": "gzip"}, len(body)) + body)
     client = await (await gate(await provide(Script((answer,))))).fetch()
     assert (client.status, client.body) == (400, b'{"error":{"message":"no"}}')
+
+
+class Heard:
+    """What takes an opened answer: its bytes, and how it ended."""
+
+    def __init__(self) -> None:
+        self.body, self.ends, self.given_up = b"", list[str | None](), 0
+        self.inflated = Inflated(self.take, self, self.give_up)
+
+    def take(self, chunk: bytes, _: float, __: bytes | None = None) -> None:
+        self.body += chunk
+
+    def give_up(self) -> None:
+        self.given_up += 1
+
+    def on_head(self, *_: Any) -> None:
+        raise AssertionError("the head has been read")
+
+    def on_end(self, why: str | None, _: float, last: bytes = b"") -> None:
+        self.body += last
+        self.ends.append(why)
+
+
+def test_members_of_one_read_are_bounded() -> None:
+    """Each costs a copy of what follows it: so many in one read are an answer, one more is none; over many reads there is no limit."""
+    member = gzip.compress(b"x")
+    heard = Heard()
+    for _ in range(3):
+        heard.inflated(member * MOST_MEMBERS, 0.0)
+    heard.inflated.on_end(None, 0.0)
+    assert (heard.body, heard.ends, heard.given_up) == (b"x" * 3 * MOST_MEMBERS, [None], 0)
+    heard = Heard()
+    heard.inflated(member * (MOST_MEMBERS + 1), 0.0)
+    assert (heard.ends, heard.given_up) == (["bad_response"], 1)
+    heard = Heard()
+    heard.inflated.on_end(None, 0.0, member * (MOST_MEMBERS + 1))
+    assert heard.ends == ["bad_response"]
+
+
+def test_a_read_full_of_members_costs_little() -> None:
+    """The largest read there is, of nothing but empty members, is given up before it is copied thousands of times."""
+    heard = Heard()
+    started = time.perf_counter()
+    heard.inflated(gzip.compress(b"") * 100_000, 0.0)
+    assert heard.ends == ["bad_response"]
+    assert time.perf_counter() - started < 2.0
+
+
+async def test_too_many_members_are_an_error(provide: Any, gate: Any, make: Any) -> None:
+    """To a client they are a bad answer like any other bomb."""
+    body = gzip.compress(b"") * (MOST_MEMBERS * 200)
+    weir = await gate(await provide(make.chunked(body, head=compressed())), retry={"attempts": 1})
+    client = await weir.fetch()
+    assert (client.status, (await weir.record()).error) == (502, "bad_response")
 
 
 def raw(body: bytes) -> bytes:

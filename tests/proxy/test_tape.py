@@ -83,6 +83,25 @@ def test_only_ids_are_added_and_ours_stand() -> None:
     assert tape.ids == 5
 
 
+def last_event_id(body: bytes) -> int | None:
+    """Return what a client would come back with: at every blank line, the last `id:` so far (HTML standard, 9.2.6)."""
+    said = [line.partition(b":")[2].strip() for line in body.splitlines() if line.partition(b":")[0] == b"id"]
+    return int(said[-1]) if said else None
+
+
+@pytest.mark.parametrize("stray", [b"id: 1\n\n", b"id: abc\n\n", b"id\n\n", b"event: x\nid:9\n\n", b"id: 5\r\n\r\n", b"id: 5\r\r"])
+def test_a_clients_last_id_is_always_ours(stray: bytes) -> None:
+    """An upstream's `id:` with or without an event, wherever it stands: a client that breaks off there goes on with what it has not had."""
+    body = stray + b"data: a\n\n" + stray + b": comment of an id\n\ndata: b\n\n" + stray
+    for place in range(len(body)):
+        tape, said = recorded(sse.FRAMING, body, [place])
+        numbers = (last_event_id(said[:end]) for end in range(len(said)) if said[:end].endswith(b"\n\n"))
+        assert [number for number in numbers if number not in {None, 0, 1, 2}] == []
+        assert (last_event_id(said), tape.count, tape.ids, said.count(b"id: ") >= tape.ids) == (2, 2, 5, True)
+        assert played(tape, tape.after(2) or 0) == with_id(stray, 2)
+        assert b": comment of an id\n\n" in said
+
+
 @pytest.mark.parametrize("ending", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n"])
 def test_an_id_in_any_line_end(ending: bytes) -> None:
     """An event with its id is one event still, of the same data."""

@@ -255,6 +255,41 @@ async def test_a_huge_event_excuses_only_an_end_that_it_may_have_been(provide: A
         assert (await weir.record()).outcome == outcome
 
 
+STOP, GEMINI_STEPS = b',"finishReason":"STOP"', {**STEPS, "silence": Hang()}
+
+
+def said_by_gemini(text: bytes, finish: bytes = b"") -> bytes:
+    chunk = b'{"candidates":[{"content":{"parts":[{"text":"%b"}],"role":"model"}%b}],"responseId":"r","modelVersion":"m"}'
+    return b"data: %b\r\n\r\n" % (chunk % (text, finish))
+
+
+@pytest.mark.parametrize("how", GEMINI_STEPS)
+@pytest.mark.parametrize("last", [STOP, b""], ids=["and at the end", "and not at the end"])
+async def test_a_reason_to_end_in_every_chunk(provide: Any, gate: Any, make: Any, how: str, last: bytes) -> None:
+    """Older models say STOP before each pause: an answer that went on after one is over when its message is too, not before (A1d A1f)."""
+    spoken = said_by_gemini(b"one", STOP) + said_by_gemini(b"two", STOP) + said_by_gemini(b"three", last)
+    script = make.chunked(spoken, 0.01, GEMINI_STEPS[how])
+    weir = await gate(await provide(script), dialects=["gemini"], stall={"liveness": 0.4, "threshold": 0.2})
+    prompt = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),))
+    client = await (await weir.client()).ask(make.call("gemini", prompt)[1]).finish()
+    record = await weir.record()
+    assert client.body.startswith(spoken)
+    if how == "clean" and last:
+        assert (record.outcome, client.body == spoken, record.finish) == ("completed", True, ["STOP"])
+    else:
+        assert (record.outcome, client.body == spoken) == ("upstream_stalled" if how == "silence" else "upstream_truncated", False)
+
+
+async def test_a_client_that_leaves_at_a_reason_that_was_taken_back(provide: Any, gate: Any, make: Any) -> None:
+    """It has not had its answer: nobody could know that this STOP was the last (A17)."""
+    spoken = said_by_gemini(b"one", STOP) + said_by_gemini(b"two", STOP)
+    weir = await gate(await provide(make.chunked(spoken, Hang())), dialects=["gemini"])
+    prompt = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),))
+    client = await (await weir.client()).ask(make.call("gemini", prompt)[1]).saw(spoken)
+    client.reset()
+    assert (await weir.record()).outcome == "client_disconnect"
+
+
 async def test_several_answers_in_one_are_complete_when_all_are(provide: Any, gate: Any, make: Any) -> None:
     """The first of two choices has said why it ended, the other not: cut in the middle (A1d A1f)."""
     second = make.event("b").replace(b'"index":0', b'"index":1')

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.wire.document import edit_member, find_members, insert_member, replace_member
+from gateway.wire.document import edit_member, ends, find_members, insert_member, replace_member
 
 SPACES = st.sampled_from(["", "", "", " ", "\n", "\t \r\n"])
 TEXTS = st.one_of(
@@ -136,3 +136,24 @@ def test_large_bodies_cost_linear_time(filling):
         return best
 
     assert any(work(4 << 20) <= 8 * work(1 << 20) for _ in range(6))
+
+
+@given(st.one_of(st.lists(VALUES, max_size=4), st.dictionaries(KEYS, VALUES, max_size=4)), st.sampled_from([None, 2]), st.data())
+def test_only_a_document_that_is_whole_comes_to_its_end(value, indent, data):
+    """Written in any way, with white space around it or more behind it, a container ends where it ends and no byte before."""
+    body = json.dumps(value, indent=indent, ensure_ascii=data.draw(st.booleans())).encode("utf-8", "surrogatepass")
+    cut = data.draw(st.integers(0, len(body) - 1))
+    assert not ends(body[:cut])
+    assert all(ends(before + body + after) for before, after in ((b"", b""), (b" \n", b"\n"), (b"\xef\xbb\xbf", b"{}"), (b"", b" x")))
+
+
+@pytest.mark.parametrize("body", [b"", b"  ", b"null", b'"x"', b"<html></html>", b"data: {}\n\n", b"}", b'{"a":"\\"}', b"[1,{]"])
+def test_what_is_no_container_does_not_end(body):
+    """Nothing, a scalar, another language, or a bracket that nothing closes."""
+    assert not ends(body)
+
+
+@pytest.mark.parametrize("body", [b'{"a":NaN,}', b"{'a':1}", b'{"a":"\xff\xfe"}', b"[" * 5000 + b"]" * 5000])
+def test_what_strict_parsers_refuse_may_still_end(body):
+    """It is asked where a document ends, not whether it is a good one."""
+    assert ends(body)

@@ -63,8 +63,7 @@ class ChunkReader:
         if chunk.candidates:
             for candidate in chunk.candidates:
                 if candidate.content is not None and candidate.content.parts:
-                    for part in candidate.content.parts:
-                        self._part(part, candidate.index or 0, events)
+                    self._parts(candidate.content.parts, candidate.index or 0, events)
                 if candidate.finish_reason:
                     self._finish(word(candidate.finish_reason), None, events)
         elif chunk.prompt_feedback is not None and chunk.prompt_feedback.block_reason:
@@ -84,6 +83,14 @@ class ChunkReader:
         self._named = bool(self._started.id and self._started.model)
         if self._started != known:
             events.append(self._started)
+
+    def _parts(self, parts: Sequence[Part], index: int, events: list[Event]) -> None:
+        """Read what a candidate says. Older models say STOP in every chunk: where more follows, it was not the end."""
+        before = len(events)
+        for part in parts:
+            self._part(part, index, events)
+        if len(events) > before:
+            self._finished = None
 
     def _part(self, part: Part, index: int, events: list[Event]) -> None:
         if part.text:
@@ -106,7 +113,7 @@ class ChunkReader:
         self._unclosed = goes_on
 
     def _finish(self, word: str | None, meaning: Meaning | None, events: list[Event]) -> None:
-        """Note why the answer ended. Older models say STOP in every chunk: what is said again is no news."""
+        """Note why the answer ended; what is said again, with nothing between, is no news."""
         if word is None:
             return
         said = meaning or MEANINGS.get(word, "other")

@@ -42,7 +42,10 @@ CASES: dict[str, tuple[list[dict], list[Event]]] = {
     ),
     "finish on every chunk": (
         [chunk({"text": "a"}, finish="STOP"), chunk({"text": "b"}, finish="STOP"), chunk({"text": "c"}, finish="MAX_TOKENS")],
-        [STARTED, Delta("text", "a"), Finished("STOP"), Delta("text", "b"), Delta("text", "c"), Finished("MAX_TOKENS", "length")],
+        [
+            *(STARTED, Delta("text", "a"), Finished("STOP"), Delta("text", "b"), Finished("STOP")),
+            *(Delta("text", "c"), Finished("MAX_TOKENS", "length")),
+        ],
     ),
     "thoughts": (
         [
