@@ -81,10 +81,8 @@ async def test_spans_that_name_each_other(agent: Weir, visit: Visit) -> None:
         {"span_id": "z", "parent_id": "z", "received": 7, "duration": 1},
     ]
     assert await page.evaluate(reckon, streams) == [["x", "y", "z"], "x", 4, 3]
-    beside = [
-        {"span_id": name, "received": start, "duration": end - start}
-        for name, start, end in (("p", 0, 1), ("q", 1, 7), ("r", 5, 6), ("s", 7, 8))
-    ]
+    times = {"p": (0, 1), "q": (1, 7), "r": (5, 6), "s": (7, 8)}
+    beside = [{"span_id": name, "received": start, "duration": end - start} for name, (start, end) in times.items()]
     assert (await page.evaluate(reckon, beside))[1:] == ["q", 6, 0]
 
 
