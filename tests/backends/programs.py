@@ -20,8 +20,9 @@ PHOENIX = HOME / "venv" / "bin" / "python"
 ROTEL = HOME / "venv" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages" / "rotel" / "rotel-agent"
 JAEGER = HOME / "jaeger"
 OTELCOL = HOME / "otelcol"
-PATIENCE = 90.0
+PATIENCE = 150.0
 """Seconds a program may take until it answers: Phoenix imports for 9 of them on a quiet machine."""
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 
 class Running(Struct, frozen=True):
@@ -39,7 +40,11 @@ def phoenix(folder: Path) -> Iterator[Running]:
     environ = {"PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc), "PHOENIX_WORKING_DIR": str(folder)}
     command = [str(PHOENIX), str(Path(__file__).parent / "phoenix_on_loopback.py")]
     with _started(command, folder / "phoenix.log", {**environ, "PHOENIX_TELEMETRY_ENABLED": "false"}, f"http://127.0.0.1:{port}/healthz"):
-        yield Running(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{grpc}", f"http://127.0.0.1:{port}")
+        # Its first request for spans takes seconds, on a busy machine more than an exporter waits for an answer: it is an empty one.
+        url = f"http://127.0.0.1:{port}"
+        httpx.post(f"{url}/v1/traces", content=b"", headers=PROTOBUF, timeout=PATIENCE, trust_env=False).raise_for_status()
+        httpx.get(f"{url}/v1/projects", timeout=PATIENCE, trust_env=False).raise_for_status()
+        yield Running(url, f"http://127.0.0.1:{grpc}", url)
 
 
 @contextmanager

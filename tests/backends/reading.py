@@ -24,7 +24,7 @@ class Seen(Struct):
 
 def phoenix(api: str, trace_id: str) -> list[Seen]:
     """Read a trace from Phoenix's REST API; nothing while its project does not exist."""
-    answer = httpx.get(f"{api}/v1/projects/default/spans", params={"limit": 100}, timeout=10.0, trust_env=False)
+    answer = httpx.get(f"{api}/v1/projects/default/spans", params={"limit": 100}, timeout=30.0, trust_env=False)
     found = answer.raise_for_status().json()["data"] if answer.status_code != 404 else []
     return [_from_phoenix(span) for span in found if span["context"]["trace_id"] == trace_id]
 
@@ -50,7 +50,7 @@ def _seconds(iso: str) -> float:
 
 def jaeger(api: str, trace_id: str) -> list[Seen]:
     """Read a trace from Jaeger's query API; nothing while it does not know it."""
-    answer = httpx.get(f"{api}/api/traces/{trace_id}", timeout=10.0, trust_env=False)
+    answer = httpx.get(f"{api}/api/traces/{trace_id}", timeout=30.0, trust_env=False)
     found = answer.raise_for_status().json()["data"] if answer.status_code != 404 else []
     return [_from_jaeger(span) for trace in found for span in trace["spans"]]
 

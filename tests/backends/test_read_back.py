@@ -23,9 +23,11 @@ pytestmark = pytest.mark.backends
 Fixture = Callable[..., Any]
 READERS = {"phoenix": reading.phoenix, "rotel": reading.phoenix, "jaeger": reading.jaeger}
 PATHS = [(name, protocol) for name in READERS for protocol in ("http", "grpc")]
-FAULTS = ByModel({"stalling": Stall(after=5, length=0.8), "broken": Truncate(after=6)})
+FAULTS = ByModel({"stalling": Stall(after=5, length=1.2), "broken": Truncate(after=6)})
 TEMPER = Temper(ttft="150ms", gap="5ms", tokens=30, cached=3)
-ROUTE = {"stall": {"threshold": "300ms"}, "retry": {"attempts": 1}}
+ROUTE = {"stall": {"threshold": "600ms"}, "retry": {"attempts": 1}}
+PATIENCE = 60.0
+"""Seconds until a backend shows what it was sent."""
 OWNERS = ("queue", "connect", "upstream_wait", "gateway", "client_blocked", "guard_held")
 
 
@@ -84,7 +86,7 @@ async def test_a_backend_gives_back_what_happened(
             found = await asyncio.to_thread(READERS[name], there.api, trace)
             return found if len(found) == 2 else []
 
-        spans[model] = ours_of(await eventually(told, f"{name} gives back both spans of {model}", 30.0), step)
+        spans[model] = ours_of(await eventually(told, f"{name} gives back both spans of {model}", PATIENCE), step)
         assert (spans[model].name, spans[model].trace_id) == (f"chat {model}", trace)
     good(spans["good"])
     stalling(spans["stalling"])
@@ -112,7 +114,7 @@ def stalling(span: Seen) -> None:
     """The silence, where it was, and whose it was."""
     [stall] = [told for event, told in span.events if event == "stall"]
     assert (stall["blame"], stall["chunk"]) == ("upstream", 5)
-    assert stall["length"] == pytest.approx(0.8, abs=0.25)
+    assert 1.1 < stall["length"] < 2.4
     assert (span.attributes["weir.stalls"], span.attributes["weir.stall.blame"]) == (1, "upstream")
     assert not span.error
 
@@ -139,7 +141,7 @@ async def test_phoenix_shows_a_mapped_span_as_its_own(backend: Fixture, weir: Fi
         found = await asyncio.to_thread(reading.phoenix, there.api, trace)
         return found if len(found) == 2 else []
 
-    ours = ours_of(await eventually(told, "Phoenix gives back both spans", 30.0), step)
+    ours = ours_of(await eventually(told, "Phoenix gives back both spans", PATIENCE), step)
     said = ours.attributes
     assert (ours.kind, said["tag.tags"], said["metadata.team"]) == ("LLM", ["team:red"], "red")
     assert (said["llm.request.model_name"], said["llm.provider"], said["llm.finish_reason"]) == ("good", "openai", "stop")
@@ -171,7 +173,7 @@ async def test_what_is_sampled_is_what_is_there(backend: Fixture, weir: Fixture,
         found = {one: await asyncio.to_thread(reading.phoenix, there.api, one) for one in rows}
         return found if sum(map(len, found.values())) == 4 else {}
 
-    found = await eventually(told, "two failures, and the caller's span with ours", 30.0)
+    found = await eventually(told, "two failures, and the caller's span with ours", PATIENCE)
     assert ours_of(found.pop(trace), step).attributes["weir.sampling.reason"] == "parent"
     assert {one for one, spans in found.items() if spans} == {one for one, outcome in rows.items() if outcome != "completed"}
     assert {span.attributes["weir.sampling.reason"] for spans in found.values() for span in spans} == {"error"}
@@ -192,6 +194,6 @@ async def test_the_tail_sampler_of_deploy_keeps_the_same(backend: Fixture, weir:
         kept = {traces[one] for one, spans in found.items() if len(spans) == 2}
         return kept if {"stalling", "broken"} <= kept else set()
 
-    assert await eventually(told, "the traces worth looking at", 30.0) == {"stalling", "broken"}
+    assert await eventually(told, "the traces worth looking at", PATIENCE) == {"stalling", "broken"}
     await gateway.told(4)
     assert not [one for one, model in traces.items() if model == "good" and reading.jaeger(there.api, one)]
