@@ -16,18 +16,14 @@ from gateway.config import Config, ConfigErrors, json_schema, load, override
 from gateway.early import hold_signals
 from gateway.reload import Source
 from gateway.supervisor import Gateway, PortTaken, Supervisor
+from gateway.terminal.commands import replay, tail, top
+from gateway.terminal.leaving import fail
 
 DEFAULT_FILE = "routes.yaml"
 PIPE_WIDTH = 10_000
 config_option = click.option(
     "-c", "--config", "file", default=DEFAULT_FILE, show_default=True, type=click.Path(dir_okay=False), help="The configuration file."
 )
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Say in one line what is wrong, and leave."""
-    click.echo(f"weir: {message}", err=True)
-    sys.exit(code)
 
 
 def read(file: str) -> Config:
@@ -245,6 +241,10 @@ def run_chaos(json_file: Path | None, options: dict[str, Any]) -> NoReturn:
     if json_file:
         json_file.write_bytes(to_json(report))
     sys.exit(0 if report.passed else 1)
+
+
+for view in (top, tail, replay):
+    main.add_command(view)
 
 
 def progress() -> Callable[[str], None]:

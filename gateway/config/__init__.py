@@ -10,7 +10,7 @@ load           all of it together
 schema         JSON Schema for editors, and the list of keys
 """
 
-from gateway.config.load import load, override, parse
+from gateway.config.load import load, load_admin, override, parse
 from gateway.config.model import Admin, Config, Otlp, Sampling, Server, Store, Telemetry, Upstream
 from gateway.config.problems import ConfigErrors, Problem
 from gateway.config.route import Adaptive, Breaker, Client, FirstToken, Match, Retry, Route, Slo, Stall, Target
@@ -41,6 +41,7 @@ __all__ = [
     "all_keys",
     "json_schema",
     "load",
+    "load_admin",
     "override",
     "parse",
     "show_duration",

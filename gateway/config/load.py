@@ -5,9 +5,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
-from gateway.config.base import Reading
+from gateway.config.base import Part, Reading
 from gateway.config.model import Admin, Config, Server
 from gateway.config.problems import ConfigErrors, Problem, dotted, explain, nearest
 from gateway.config.source import Finding, Path, Place, Source, Tree, UnreadableError, read
@@ -16,8 +16,40 @@ _COMMAND_LINE = "command line"
 _NOWHERE = Place(0, 0)
 
 
+class _AdminAlone(Part):
+    """The one part of a configuration that who only looks has to know."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    admin: Admin = Admin()
+
+
 def load(path: str | FilePath, environ: Mapping[str, str] = os.environ) -> Config:
     """Read a file. Raises ConfigErrors with all that is wrong, an unreadable file included."""
+    return parse(_text(path), str(path), environ)
+
+
+def load_admin(path: str | FilePath, environ: Mapping[str, str] = os.environ) -> Admin:
+    """Read the admin part of a file, whatever the rest is worth: who only looks has no upstream's key in the environment.
+
+    Raises ConfigErrors.
+    """
+    file = str(path)
+    try:
+        source = read(_text(path), environ)
+    except UnreadableError as error:
+        raise ConfigErrors([Problem(file, error.place.line, error.place.col, "", error.message)]) from None
+    found = [finding for finding in source.findings if finding.path[:1] == ("admin",)]
+    try:
+        alone = _AdminAlone.model_validate(source.tree, context=Reading(FilePath(file).parent))
+    except ValidationError as error:
+        found += explain(error, source)
+    if found:
+        raise ConfigErrors(_once(Problem(file, f.place.line, f.place.col, dotted(f.path), f.message) for f in found))
+    return alone.admin
+
+
+def _text(path: str | FilePath) -> str:
     file = str(path)
     try:
         content = FilePath(path).read_bytes()
@@ -25,12 +57,11 @@ def load(path: str | FilePath, environ: Mapping[str, str] = os.environ) -> Confi
         raise ConfigErrors([Problem(file, 1, 1, "", f"cannot be read: {error.strerror}")]) from None
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        text = content.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         before = content[: error.start].decode()
         line, col = before.count("\n") + 1, len(before) - before.rfind("\n")
         raise ConfigErrors([Problem(file, line, col, "", "is not UTF-8 text")]) from None
-    return parse(text, file, environ)
 
 
 def parse(text: str, file: str = "routes.yaml", environ: Mapping[str, str] = os.environ) -> Config:

@@ -8,6 +8,8 @@ import orjson
 from aiohttp import web
 
 from gateway.console.answers import HEADERS, answer
+from gateway.console.asked import BadQuery
+from gateway.console.endings import Endings
 from gateway.console.page import Page
 from gateway.telemetry.recorder import Recorder
 
@@ -20,17 +22,19 @@ MOST_PAGES = 32
 
 
 class LiveFeed:
-    """The door `/api/live`; `route=` narrows what it tells to one route."""
+    """The door `/api/live`; `route=` narrows what it tells to one route, `ended=all` to streams that end, but to all of them."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Feed one page until it leaves. Times are seconds on the machine's monotonic clock; `now` ties them to the page's."""
-        recorder = self._recorder
+        recorder, ended = self._recorder, request.query.get("ended")
+        if ended not in (None, "all"):
+            raise BadQuery("ended must be all, or left out")
         if len(recorder.onlookers) >= MOST_PAGES:
             return answer({"error": f"{MOST_PAGES} pages watch already"}, 503)
-        page = Page(recorder, request.query.get("route") or None)
+        page = Page(recorder, request.query.get("route") or None) if ended is None else Endings(recorder)
         recorder.watch(page)
         try:
             response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
@@ -42,7 +46,7 @@ class LiveFeed:
         return response
 
 
-async def _feed(page: Page, response: web.StreamResponse) -> None:
+async def _feed(page: Page | Endings, response: web.StreamResponse) -> None:
     said = float("-inf")
     while True:
         now = time.monotonic()

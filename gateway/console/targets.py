@@ -120,7 +120,7 @@ def _seen(view: TargetView, key: Key, what: Survey, streams: int) -> View:
         "last_error": view.last_error,
         "trouble": _trouble(what.troubles.get(key), what.now),
         "share": met.streams / streams if streams else None,
-        "lately": {name: value for name, value in met.figures(WINDOW).items() if name != "rate"},
+        "lately": {name: value for name, value in met.figures(WINDOW).items() if name != "rate"} | {"stalls_by": met.stalls},
         "workers": [
             {"worker": slot, "ttft": s.ttft, "score": s.score, "in_flight": s.in_flight, "breaker": s.breaker}
             for slot, s in sorted(view.workers.items())

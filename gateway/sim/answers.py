@@ -145,7 +145,7 @@ class Answer(Draft):
 
 def _tool_delta(piece: Piece) -> dict[str, Any]:
     if piece.kind == "opening":
-        return {"index": piece.index, "id": piece.text, "type": "function", "function": {"name": "measure_flow", "arguments": ""}}
+        return {"index": piece.index, "id": piece.text, "type": "function", "function": {"name": piece.name, "arguments": ""}}
     return {"index": piece.index, "function": {"arguments": piece.text}}
 
 

@@ -54,12 +54,13 @@ def count_inputs(said: Any) -> int:
 
 
 class Piece(Struct, frozen=True, gc=False):
-    """One chunk's worth of generated output: `tokens` of them; `index` is the tool call it belongs to."""
+    """One chunk's worth of generated output: `tokens` of them; `index` is the tool call it belongs to, `name` the tool it opens."""
 
     kind: Literal["text", "reasoning", "opening", "arguments"]
     text: str
     tokens: int
     index: int = 0
+    name: str = "measure_flow"
 
 
 class Draft:

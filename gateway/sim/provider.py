@@ -158,7 +158,7 @@ class Provider:
         dice = self._dice("answer", ordinal)
         if path == "/v1/embeddings":
             return _count(embeddings_document(prompt, dice), fault, fields, tongue)
-        return self._generate(Answer(prompt, ordinal, dice, tongue), fault, fields)
+        return self.generate(Answer(prompt, ordinal, dice, tongue), fault, fields)
 
     def _speak(self, call: Call, ordinal: int, fault: Fault, fields: dict[str, str]) -> Iterator[Step]:
         """Return the steps that answer a call of a dialect other than OpenAI's."""
@@ -168,7 +168,7 @@ class Provider:
         answer = accents.voice(DIALECTS[call.dialect], call, prompt, ordinal, dice)
         if call.operation == "count_tokens":
             return _count(answer.count(), fault, fields, call.dialect)
-        return self._generate(answer, fault, fields)
+        return self.generate(answer, fault, fields)
 
     def _number(self, request: Request, fault: Fault) -> int:
         """Give a request that is to be answered its ordinal."""
@@ -189,7 +189,8 @@ class Provider:
     def _dice(self, purpose: str, number: int) -> random.Random:
         return random.Random(f"{self.seed}/{purpose}/{number}")  # noqa: S311 - a simulation must be repeatable
 
-    def _generate(self, answer: Answer | Voice, fault: Fault, fields: dict[str, str]) -> Iterator[Step]:
+    def generate(self, answer: Answer | Voice, fault: Fault, fields: dict[str, str]) -> Iterator[Step]:
+        """Return the steps of an answer whose words nobody has chosen yet; another kind of provider chooses them otherwise."""
         pace = self.temper.draw(answer.dice, self.open_streams)
         speech = "multibyte" if type(fault) is SplitUtf8 else self.temper.speech
         answer.compose(pace, speech, self.temper.tokens_per_chunk)

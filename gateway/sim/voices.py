@@ -118,7 +118,7 @@ class Voice(Draft):
 
     def _event(self, piece: Piece) -> Event:
         if piece.kind == "opening":
-            return ToolOpened(piece.index, self.tool_prefix + piece.text.removeprefix("call_"), "measure_flow")
+            return ToolOpened(piece.index, self.tool_prefix + piece.text.removeprefix("call_"), piece.name)
         return Delta(piece.kind, piece.text, piece.index)
 
     def _finished(self) -> Finished:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ConfigErrors, load, override, parse
+from gateway.config import ConfigErrors, load, load_admin, override, parse
 
 GOOD = "upstreams: {a: {base_url: http://h}}\nroutes: [{name: r, targets: [{upstream: a}]}]\n"
 
@@ -83,3 +83,24 @@ def test_the_command_line_is_checked_as_the_file_is() -> None:
         override(config, port=8081)
     opened = parse(GOOD + "server: {open: true}", environ={})
     assert override(opened, host="0.0.0.0").server.host == "0.0.0.0"
+
+
+def test_the_admin_part_can_be_read_alone(tmp_path: Path) -> None:
+    """Who only looks needs no upstream's key; what is wrong with the admin part is told with its place, what is wrong elsewhere is not."""
+    path = tmp_path / "routes.yaml"
+    path.write_text("admin: {port: 8123, token: '${TOKEN}'}\nupstreams: {a: {base_url: nowhere, api_key: '${NO_SUCH_KEY}'}}\nwat: 1\n")
+    admin = load_admin(path, {"TOKEN": "secret"})
+    assert admin.port == 8123
+    assert admin.token is not None
+    assert admin.token.get_secret_value() == "secret"
+    for text, words in (
+        ("admin: {port: many}\n", r"routes\.yaml:1:15: admin\.port: "),
+        ("admin: {prot: 1}\n", r"routes\.yaml:1:9: admin\.prot: .*did you mean 'port'"),
+        ("admin: {token: '${TOKEN}'}\n", r"routes\.yaml:1:16: admin\.token: .*TOKEN"),
+        ("admin: [\n", r"routes\.yaml:\d+:\d+: "),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigErrors, match=words):
+            load_admin(path, {})
+    path.write_text("version: 1\n")
+    assert load_admin(path, {}).port == 8081
