@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.config import Config
 from gateway.core.errors import Aborted, Stopped
-from gateway.core.messages import Abort, Begun, Pulse, Watching, WorkerState
+from gateway.core.messages import Abort, Begun, Follow, Pulse, Watching, WorkerState
 from gateway.dialects import DIALECTS
 from gateway.dialects.base import Dialect
 from gateway.proxy.doors import JSON, Doors, Params, Serve
@@ -98,11 +98,13 @@ class Worker:
         setup = await asyncio.to_thread(Setup, config, self.plane.clock, self.plane.setup)
         self.plane.enter(setup)
 
-    def obey(self, order: Abort | Watching) -> None:
+    def obey(self, order: Abort | Watching | Follow) -> None:
         """Do what the recorder asks for: end a stream because an operator wants it, one that has ended meanwhile is left alone; or tell
-        of tokens, while somebody looks on."""
+        of tokens, while somebody looks on; or of what one stream says."""
         if isinstance(order, Watching):
             self.plane.watched(order)
+        elif isinstance(order, Follow):
+            self.plane.follow(order.stream_id, order.on)
         elif live := self.plane.live.get(order.stream_id):
             live.end_early(Aborted("an operator has stopped this stream"))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -140,6 +141,54 @@ def explain(model: str, file: str) -> None:
     for place, view in enumerate(explain_route(route, model, Health(), 0.0), 1):
         table.add_row(str(place), view.target.upstream, view.target.model or model, view.why)
     show(table)
+
+
+def when(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    """Read an option that is a time in the past, as Unix seconds."""
+    from gateway.telemetry.moments import moment
+
+    try:
+        return moment(value, time.time()) if value else None  # noqa: TID251 - an age is counted by the calendar, as streams' ends are
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@main.command(short_help="Write stored streams to a file, for evaluation.")
+@config_option
+@click.option("--since", callback=when, help="Streams that ended since: an age (1d, 90m), a date or time (ISO 8601), or Unix seconds.")
+@click.option("--until", callback=when, help="Streams that ended before; likewise.")
+@click.option("--route", "routes", multiple=True, help="Only of this route (repeatable).")
+@click.option("--outcome", "outcomes", multiple=True, help="Only with this outcome (repeatable).")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest.")
+@click.option(
+    "--format", type=click.Choice(["jsonl", "parquet"]), help="One JSON object a line, or Parquet; by the file's ending when left out."
+)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), help="The file; - is stdout, for jsonl.")
+def export(file: str, format: str | None, output: str, **wanted: Any) -> None:  # noqa: A002 - the option's name
+    """Write stored streams to a file, the newest first: one row each, with prompt and text where the route keeps content.
+
+    It reads the store's file, whether the gateway runs or not.
+    """
+    from gateway.telemetry import rows, sheets
+    from gateway.telemetry.store import StoreUnreadable
+
+    path = Path(read(file).telemetry.store.path)
+    if str(path) == "off" or not path.exists():
+        fail("telemetry.store.path is off: nothing is stored" if str(path) == "off" else f"there is no store at {path} yet")
+    kind = format or ("parquet" if output.endswith(".parquet") else "jsonl")
+    if output == "-" and kind == "parquet":
+        fail("Parquet needs a file: -o FILE", 2)
+    found = map(rows.row, rows.read(path, rows.Wanted(**wanted)))
+    try:
+        if output == "-":
+            sheets.lines(found, sys.stdout.buffer)
+            return
+        count = sheets.written(found, kind, Path(output), progress())
+    except (StoreUnreadable, sheets.NoParquet) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{output}: {error.strerror}")
+    progress()(f"{count} streams in {output}")
 
 
 @main.command(short_help="Run everything on this machine, with simulated providers.")

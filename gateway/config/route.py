@@ -196,8 +196,10 @@ class Route(Part):
     """Parts of the answer left out. Not supported yet."""
     guards: Annotated[tuple[()], only([], (), shown="[]")] = ()
     """Guards on the answer. Not supported yet."""
-    content: Annotated[Literal["off"], choice("sampled", "full")] = "off"
-    """Storing of prompts and answers."""
+    content: Literal["off", "sampled", "full"] = "off"
+    """Storing of prompts and answers: never, of a share of the traces and of every stream that went wrong, or always."""
+    content_share: Percentage = 0.1
+    """Share of the traces whose prompts and answers are stored under `content: sampled`."""
 
     @field_validator("prompt_sizes")
     @classmethod

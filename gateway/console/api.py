@@ -18,6 +18,7 @@ from gateway.console.pages import add_pages
 from gateway.console.sample import sample
 from gateway.console.targets import route_view, survey
 from gateway.console.views import View, detail, feedback, live_detail, live_summary, step, summary
+from gateway.console.words import WordsApi
 from gateway.control import Outcome
 from gateway.telemetry.account import Account, account
 from gateway.telemetry.live import SILENT, LiveStream
@@ -33,6 +34,8 @@ INDEX = {
     "/api/streams": "streams, live first: route= outcome= upstream= model= prompt= prompt_version= session= tag.NAME= stalled= slow= "
     "feedback= since= until= limit= cursor=",
     "/api/streams/{stream_id}": "one stream's whole record",
+    "/api/streams/{stream_id}/content": "what was asked and said, where its route keeps that",
+    "/api/streams/{stream_id}/text": "what a running stream says, as server-sent events",
     "/api/live": "what goes on, as server-sent events",
     "/api/overview": "figures of the last 15 minutes, in steps of 10 s: route=",
     "/api/routes": "routes, their targets and what the workers think of them",
@@ -239,6 +242,9 @@ def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
     app.router.add_get("/healthz", api.health)
     app.router.add_get("/api/streams", api.streams)
     app.router.add_get("/api/streams/{stream_id}", api.stream)
+    words = WordsApi(recorder)
+    app.router.add_get("/api/streams/{stream_id}/content", words.content)
+    app.router.add_get("/api/streams/{stream_id}/text", words.text)
     app.router.add_post("/api/streams/{stream_id}/abort", api.abort)
     app.router.add_post("/api/reload", api.reload)
     app.router.add_get("/api/routes", api.routes)

@@ -69,6 +69,24 @@ class Heard(Struct, frozen=True, tag=True):
     answer: float | None = None
 
 
+class Said(Struct, frozen=True, tag=True):
+    """What was said on a stream that has ended, where that is kept: `core.content.Content` as msgpack, or the `part`-th part of it."""
+
+    stream_id: str
+    data: bytes
+    part: int = 0
+    last: bool = True
+
+
+class Spoke(Struct, frozen=True, tag=True):
+    """A piece of a live stream's answer, told only while somebody reads along; `at` is how many characters of its kind came before it."""
+
+    stream_id: str
+    kind: Literal["text", "reasoning"]
+    at: int
+    text: str
+
+
 class Ended(Struct, frozen=True, tag=True):
     """A stream's final record. `seq` numbers these per worker process, for the acknowledgement."""
 
@@ -136,5 +154,12 @@ class Watching(Struct, frozen=True, tag=True):
         return self.share >= 1.0 or crc32(stream_id.encode()) < self.share * 2**32
 
 
-FromWorker = Hello | Begun | Moved | Stalled | Heard | Rejoined | Feedback | Ended | Pulse
-FromRecorder = Hello | Ack | Abort | Watching
+class Follow(Struct, frozen=True, tag=True):
+    """From the recorder: somebody reads along with this live stream, from its beginning, or nobody does any more."""
+
+    stream_id: str
+    on: bool
+
+
+FromWorker = Hello | Begun | Moved | Stalled | Heard | Rejoined | Feedback | Said | Spoke | Ended | Pulse
+FromRecorder = Hello | Ack | Abort | Watching | Follow

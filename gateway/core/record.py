@@ -139,7 +139,8 @@ class StreamRecord(Struct, kw_only=True):
     """Everything Weir knows about one stream.
 
     Times are monotonic seconds, stamped at the upstream read; `received_unix` ties them to the wall clock (see `unix_ns`).
-    `seconds` is the ledger: who owned each moment from received to ended, summing to the whole.
+    `seconds` is the ledger: who owned each moment from received to ended, summing to the whole. `content` says that what was said is
+    kept too, though never here (`core.content`).
     """
 
     stream_id: str
@@ -168,6 +169,7 @@ class StreamRecord(Struct, kw_only=True):
     prompt_name: str | None = None
     prompt_version: str | None = None
     session_id: str | None = None
+    content: bool = False
 
     received_unix: float
     received_at: float

@@ -27,6 +27,7 @@ from gateway.proxy.resume import Legs, relayed
 from gateway.proxy.taped import Taped
 from gateway.proxy.trial import Trial
 from gateway.proxy.verdict import client_left
+from gateway.proxy.words import Words
 from gateway.routing.policy import plan
 
 log = logging.getLogger("weir.proxy")
@@ -101,6 +102,8 @@ class Handler:
         if route is None:
             raise ModelNotFound(f"no route serves the model {call.model[:200]!r}")
         live.begin(call, route, forwarded(request.headers))
+        if route.content != "off":
+            live.words = await Words.of(route, body, record)
         now = record.admitted_at = plane.clock()
         order = plan(route, call.model, live.health, now, plane.dice)
         heed_retry_after(live, order[0], call.model, now)

@@ -24,6 +24,7 @@ from gateway.proxy.setup import Setup
 from gateway.proxy.shelf import Shelf
 from gateway.proxy.upstream import Pool
 from gateway.proxy.watch import LoopLag, Watch
+from gateway.proxy.words import Follower, Words
 from gateway.routing.health import Health, size_class
 from gateway.stream.cadence import CadenceMeter
 from gateway.wire.framing import Framing
@@ -67,6 +68,7 @@ class Plane:
         self.stopping = self.retiring = self.is_watched = False
         self._watching = Watching(False)
         self.shown: dict[str, float] = {}
+        self.followers: dict[str, Follower] = {}
         self._empty: asyncio.Future[None] | None = None
 
     def start(self) -> None:
@@ -127,6 +129,8 @@ class Plane:
         """A stream has ended."""
         self.live.pop(live.record.stream_id, None)
         self.shown.pop(live.record.stream_id, None)
+        if (follower := self._leave(live.record.stream_id)) is not None:
+            follower.finish()
         self.arriving.discard(live)
         if not self.live and not self.arriving and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
@@ -148,6 +152,21 @@ class Plane:
         if times:
             self.shown[stream_id] = times[-1]
             self.tell(Heard(stream_id, times, many, answer))
+
+    def follow(self, stream_id: str, on: bool) -> None:
+        """Tell what a live stream says, from its beginning, or no longer; only of one whose words are kept."""
+        self._leave(stream_id)
+        live = self.live.get(stream_id)
+        if on and live is not None and live.words is not None and live.record.content:
+            follower = self.followers[stream_id] = Follower(stream_id, live.words, self.tell)
+            self.watch.watched.add(follower)
+            follower.tick(self.clock())
+
+    def _leave(self, stream_id: str) -> Follower | None:
+        """Let go of who tells what a stream says."""
+        if (follower := self.followers.pop(stream_id, None)) is not None:
+            self.watch.watched.discard(follower)
+        return follower
 
     def oldest_gap(self, now: float) -> float:
         """Return the longest silence, in seconds, that a relayed stream is in at this moment."""
@@ -178,6 +197,7 @@ class Live:
         "stop",
         "stopped",
         "task",
+        "words",
     )
 
     def __init__(self, plane: Plane, record: StreamRecord, reply: Reply, dialect: Dialect) -> None:
@@ -194,6 +214,7 @@ class Live:
         self.stop: Callable[[GatewayError], None] | None = None
         self.stopped: GatewayError | None = None
         self.resumes = False
+        self.words: Words | None = None
         self._told = False
         self._prompt: Prompt | None = None
         self._last_sign = record.received_at
@@ -285,5 +306,8 @@ class Live:
         record = self.record
         self.ledger.turn("gateway", now, self.plane.lag.late(now))
         record.ended_at, record.seconds = now, {owner: seconds for owner, seconds in self.ledger.seconds.items() if seconds}
+        said = self.words.settle(record) if self.words is not None else None
         self.plane.left(self)
         self.plane.tell(Ended(0, record))  # the link numbers it
+        if said is not None:
+            self.plane.tell(said)

@@ -14,6 +14,7 @@ from gateway.proxy.upstream import Head
 from gateway.stream.cadence import CadenceMeter
 from gateway.stream.delivered import Holdback, Telling
 from gateway.stream.observer import DocumentObserver, Observer
+from gateway.stream.transcript import DocumentScribe, Scribe
 from gateway.wire.framing import Frame, Parser
 
 DOCUMENTS = frozenset({"application/json", "application/problem+json", "text/json"})
@@ -49,6 +50,7 @@ class Reading:
         "readable",
         "seen",
         "telling",
+        "transcript",
         "translation",
     )
 
@@ -67,8 +69,9 @@ class Reading:
         if self.telling is not None and self.translation is None:
             self.holdback = Holdback(self._framing.parser(), dialect.reader(call), self.telling, self._fail)
             self.mark, self.edit, self.edits = b"", self._followed, True
-        self.observer: Observer | DocumentObserver
-        self.observer = Observer(dialect, call, self.meter) if self.is_stream else DocumentObserver(dialect, call)
+        unseen = errand.voice.unseen if errand.voice else None
+        self.transcript = live.words.listen(call.choices, unseen) if live.words is not None else None
+        self.observer = self._observer()
         self.cutter = self._framing.cutter()
         self.cut: Edit = self.cutter.push if self.is_stream else _whole
         self.ending = self._framing.ending if self.is_stream else b""
@@ -98,7 +101,7 @@ class Reading:
 
     def _take_for_document(self) -> None:
         self.is_stream = self.edits = False
-        self.observer, self.cut, self.ending = DocumentObserver(self._errand.dialect, self._errand.call), _whole, b""
+        self.observer, self.cut, self.ending = self._observer(), _whole, b""
 
     @property
     def doubted(self) -> bool:
@@ -126,6 +129,15 @@ class Reading:
         except Exception:  # noqa: BLE001  whatever a reader stumbles over, the answer is what it is called
             return False
         return bool(events) and not any(isinstance(event, Failed | Terminated) for event in events)
+
+    def _observer(self) -> Observer | DocumentObserver:
+        """Return what watches the response; where its words are kept, one that writes them down."""
+        dialect, call = self._errand.dialect, self._errand.call
+        if self.transcript is None:
+            return Observer(dialect, call, self.meter) if self.is_stream else DocumentObserver(dialect, call)
+        if self.is_stream:
+            return Scribe(dialect, call, self.meter, self.transcript)
+        return DocumentScribe(dialect, call, self.transcript)
 
     @property
     def aligned(self) -> bool:

@@ -30,6 +30,8 @@ FIRSTS = ("status", "first_event_at", "first_token_at", "first_answer_at", "resp
 async def relayed(live: Live, trial: Trial, sent: int) -> tuple[Relay, GatewayError | None]:
     """Pass on the answer of the trial that spoke until it ends; return what the client must still be told. `sent` is bytes so far."""
     relay = Relay(live, trial, sent)
+    if live.words is not None:
+        live.words.choose(relay.reading.transcript)
     try:
         relay.begin()
         if (withheld := relay.reading.withheld) is not None:

@@ -106,19 +106,46 @@ class Telling:
         return self.delivered.resumable and self._can_go_on and self._between
 
 
-class Continuing:
-    """The writer of an answer that goes on with another: only what the client does not have yet is said.
+class Fresh:
+    """What of an answer that goes on with another is new to its client.
 
     The answer has its name, and it is in the middle of its text: so the new one is not announced, and what its model thinks first is not
     shown. Nor is white space that was delivered, but that the model was not shown (`core.continuation.unseen`).
     """
 
-    def __init__(self, telling: Telling, unseen: str) -> None:
-        self.telling = telling
+    __slots__ = ("_unseen",)
+
+    def __init__(self, unseen: str) -> None:
         self._unseen = unseen
 
+    def of(self, event: Event) -> Event | None:
+        """Return what is new of an event, None when nothing is."""
+        match event:
+            case Started() | Delta(kind="reasoning"):
+                return None
+            case Delta(kind="text") if self._unseen:
+                text = self._beyond(event.text)
+                return Delta("text", text, event.index) if text else None
+        return event
+
+    def _beyond(self, text: str) -> str:
+        """Leave out what repeats the white space that the client has; where the text differs from it, all of the rest is new."""
+        length = 0
+        while length < min(len(text), len(self._unseen)) and text[length] == self._unseen[length]:
+            length += 1
+        self._unseen = self._unseen[length:] if length == len(text) else ""
+        return text[length:]
+
+
+class Continuing:
+    """The writer of an answer that goes on with another: only what the client does not have yet is said (`Fresh`)."""
+
+    def __init__(self, telling: Telling, unseen: str) -> None:
+        self.telling, self.unseen = telling, unseen
+        self._fresh = Fresh(unseen)
+
     def feed(self, events: Sequence[Event]) -> bytes:
-        return self.telling.feed([event for given in events if (event := self._fresh(given)) is not None])
+        return self.telling.feed([self._counted(event) for given in events if (event := self._fresh.of(given)) is not None])
 
     def end(self) -> bytes:
         return self.telling.end()
@@ -129,24 +156,9 @@ class Continuing:
     def follow(self, frame: Frame) -> bool:
         return self.telling.follow(frame)
 
-    def _fresh(self, event: Event) -> Event | None:
-        match event:
-            case Started() | Delta(kind="reasoning"):
-                return None
-            case Delta(kind="text") if self._unseen:
-                text = self._beyond(event.text)
-                return Delta("text", text, event.index) if text else None
-            case Usage():
-                return added(self.telling.spent, event)
-        return event
-
-    def _beyond(self, text: str) -> str:
-        """Leave out what repeats the white space that the client has; where the text differs from it, all of the rest is new."""
-        length = 0
-        while length < min(len(text), len(self._unseen)) and text[length] == self._unseen[length]:
-            length += 1
-        self._unseen = self._unseen[length:] if length == len(text) else ""
-        return text[length:]
+    def _counted(self, event: Event) -> Event:
+        """Let usage be that of all upstreams together."""
+        return (added(self.telling.spent, event) or event) if isinstance(event, Usage) else event
 
 
 class Holdback:

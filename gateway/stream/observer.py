@@ -1,7 +1,7 @@
 """What one stream has said: the times that matter, usage, finish and failure, read from the bytes after they were relayed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -124,6 +124,12 @@ _NOTES: Mapping[type, Callable[[Observation, Any], None]] = {
 }
 
 
+class Arrive(Protocol):
+    """Takes note of one read that brought tokens."""
+
+    def __call__(self, now: float, chunks: int = 1) -> None: ...
+
+
 def _nothing_learnt(data: bytes) -> bool:  # noqa: ARG001 - the shape of Likeness.holds
     return False
 
@@ -138,7 +144,7 @@ class Observer(Observation):
         self._parser = dialect.framing(call).parser()
         self._events = dialect.reader(call).events
         self._meter = meter
-        self._arrive = meter.arrive
+        self._arrive: Arrive = meter.arrive
         self._alike: Callable[[bytes], bool] = _nothing_learnt
         self._known: Callable[[bytes], bool] = _nothing_learnt
         self._learned = 0
@@ -277,6 +283,9 @@ class DocumentObserver(Observation):
             self.half = not ends(bytes(body))
             return
         self.terminated = True
+        self._note(events)
+
+    def _note(self, events: Sequence[Event]) -> None:
         for event in events:
             if (note := _NOTES.get(type(event))) is not None:  # what it says is nobody's business here
                 note(self, event)

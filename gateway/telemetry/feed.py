@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.messages import Abort, Ack, FromRecorder, FromWorker, Hello, Watching
+from gateway.core.messages import Abort, Ack, Follow, FromRecorder, FromWorker, Hello, Watching
 
 PACKETS_A_WAKE = 8
 SECONDS_A_WAKE = 0.02
@@ -30,7 +30,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._greeting: Hello | None = None
         self._ack: Ack | None = None
-        self._aborts: dict[str, Abort] = {}
+        self._orders: dict[tuple[type, str], Abort | Follow] = {}
         self._watching: Watching | None = None
         self._due: asyncio.Handle | None = None
         self._blocked = False
@@ -67,7 +67,12 @@ class Feed:
 
     def abort(self, stream_id: str) -> None:
         """Tell the worker that an operator wants a stream to end; one told before it is said is told once."""
-        self._aborts[stream_id] = Abort(stream_id)
+        self._orders[Abort, stream_id] = Abort(stream_id)
+        self._soon()
+
+    def follow(self, stream_id: str, on: bool) -> None:
+        """Tell the worker whether somebody reads along with a stream; the last word counts."""
+        self._orders[Follow, stream_id] = Follow(stream_id, on)
         self._soon()
 
     def watching(self, watching: Watching) -> None:
@@ -118,8 +123,8 @@ class Feed:
             self._ack = None
         if self._watching is not None and self._say(self._watching):
             self._watching = None
-        while self._aborts and self._say(self._aborts[stream_id := next(iter(self._aborts))]):
-            del self._aborts[stream_id]
+        while self._orders and self._say(self._orders[order := next(iter(self._orders))]):
+            del self._orders[order]
 
     def _say(self, message: FromRecorder) -> bool:
         try:

@@ -15,6 +15,7 @@ from gateway.core.messages import (
     Begun,
     Ended,
     Feedback,
+    Follow,
     FromRecorder,
     FromWorker,
     Heard,
@@ -22,10 +23,13 @@ from gateway.core.messages import (
     Moved,
     Pulse,
     Rejoined,
+    Said,
+    Spoke,
     Stalled,
     Watching,
 )
 from gateway.core.record import StreamRecord
+from gateway.telemetry.parcels import Parcels, Part
 
 KINDS: dict[type, str] = {
     Hello: "hello",
@@ -35,6 +39,8 @@ KINDS: dict[type, str] = {
     Heard: "heard",
     Rejoined: "rejoined",
     Feedback: "feedback",
+    Said: "said",
+    Spoke: "spoke",
     Ended: "ended",
     Pulse: "pulse",
 }
@@ -81,6 +87,7 @@ class _Packet(msgspec.Struct):
     data: bytes
     messages: list[tuple[str, bytes]]
     ended: list[tuple[int, bytes]]
+    said: list[Part]
 
 
 class _Ends:
@@ -125,7 +132,10 @@ class SocketLink:
     """
 
     def __init__(
-        self, sock: socket.socket, snapshot: Callable[[], Iterable[Begun]], obey: Callable[[Abort | Watching], None] = lambda _: None
+        self,
+        sock: socket.socket,
+        snapshot: Callable[[], Iterable[Begun]],
+        obey: Callable[[Abort | Watching | Follow], None] = lambda _: None,
     ) -> None:
         self._sock = sock
         self._snapshot = snapshot
@@ -140,6 +150,7 @@ class SocketLink:
         self._pending: deque[tuple[str, bytes]] = deque()
         self._pending_size = 0
         self._ends = _Ends()
+        self._parcels = Parcels(self._encoder.encode)
         self._held: _Packet | None = None
         self._idle = asyncio.Event()
         self.dropped: dict[str, int] = dict.fromkeys(KINDS.values(), 0)
@@ -172,7 +183,10 @@ class SocketLink:
             self.dropped[kind] += 1
             return
         try:
-            size = self._keep(message.record) if type(message) is Ended else self._queue(kind, message)
+            if type(message) is Said:
+                size = self._pack(message)
+            else:
+                size = self._keep(message.record) if type(message) is Ended else self._queue(kind, message)
         except _TOO_ODD:
             self.dropped[kind] += 1
             return
@@ -199,6 +213,11 @@ class SocketLink:
             self.dropped["ended"] += self._ends.keep(seq, data)
         return self._pending_size + len(data)
 
+    def _pack(self, message: Said) -> int:
+        if not self._parcels.put(message):
+            self.dropped["said"] += 1
+        return self._pending_size + len(message.data)
+
     def _schedule(self, hurry: bool) -> None:
         if self._loop is None or self._blocked or self._down:
             return
@@ -208,7 +227,7 @@ class SocketLink:
         self._timer = self._loop.call_soon(self._flush) if hurry else self._loop.call_later(WINDOW, self._flush)
 
     def _waiting(self) -> bool:
-        return bool(self._held or self._pending or self._ends.unsent)
+        return bool(self._held or self._pending or self._ends.unsent or self._parcels)
 
     def _flush(self) -> None:
         self._timer, self._hurried = None, False
@@ -223,9 +242,11 @@ class SocketLink:
         self._schedule(hurry=True)
 
     def _fill(self) -> _Packet:
-        """Take one packet's worth: what began before what ended, since an `Ended` is always younger than its stream's other messages."""
+        """Take one packet's worth: what began before what ended, since an `Ended` is always younger than its stream's other messages; and
+        what was said after that, since it is kept with a record that is there."""
         messages: list[tuple[str, bytes]] = []
         ended: list[tuple[int, bytes]] = []
+        said: list[Part] = []
         size = 0
         while self._pending and size < PACKET:
             messages.append(self._pending.popleft())
@@ -234,8 +255,11 @@ class SocketLink:
         while self._ends.unsent and not self._pending and size < PACKET:
             ended.append(self._ends.unsent.popleft())
             size += len(ended[-1][1])
-        parts = [data for _, data in messages] + [data for _, data in ended]
-        return _Packet(b"\xdc" + len(parts).to_bytes(2, "big") + b"".join(parts), messages, ended)
+        while self._parcels and not self._pending and not self._ends.unsent and size < PACKET:
+            said.append(self._parcels.take())
+            size += len(said[-1].data)
+        parts = [data for _, data in messages] + [data for _, data in ended] + [part.data for part in said]
+        return _Packet(b"\xdc" + len(parts).to_bytes(2, "big") + b"".join(parts), messages, ended, said)
 
     def _push(self, packet: _Packet) -> bool:
         try:
@@ -295,6 +319,7 @@ class SocketLink:
             self._pending.extendleft(reversed(self._held.messages))
             self._pending_size += sum(len(data) for _, data in self._held.messages)
             self._ends.unsent.extendleft(reversed(self._held.ended))
+            self._parcels.give_back(self._held.said)
             self._held = None
         later, self._pending, self._pending_size = self._pending, deque(), 0
         self._queue("hello", Hello(os.getpid()))
@@ -312,6 +337,8 @@ class SocketLink:
         for kind, _ in [*self._pending, *(self._held.messages if self._held else ())]:
             self.dropped[kind] += 1
         self.dropped["ended"] += len(self._ends.unsent) + (len(self._held.ended) if self._held else 0)
+        self._parcels.give_back(self._held.said if self._held else [])
+        self.dropped["said"] += self._parcels.clear()
         self._pending.clear()
         self._ends = _Ends()
         self._held = None

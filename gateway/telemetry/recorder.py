@@ -12,13 +12,14 @@ from opentelemetry.sdk.trace.export import SpanExporter
 
 from gateway.config import Config
 from gateway.config.model import Store as StoreConfig
-from gateway.core.messages import Begun, Ended, Feedback, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Stalled, Watching
+from gateway.core.messages import Begun, Ended, Feedback, FromWorker, Heard, Hello, Moved, Pulse, Rejoined, Said, Spoke, Stalled, Watching
 from gateway.core.owners import Blame
 from gateway.core.record import StreamRecord
 from gateway.logs import blunder
 from gateway.telemetry.accesslog import AccessLog
 from gateway.telemetry.account import Account, account
 from gateway.telemetry.batches import Complaints
+from gateway.telemetry.contents import Contents
 from gateway.telemetry.cost import Prices
 from gateway.telemetry.export import MetricPump, SpanPump, metric_exporter
 from gateway.telemetry.export import span_exporter as configured_exporter
@@ -28,10 +29,12 @@ from gateway.telemetry.gauges import Gauges
 from gateway.telemetry.instruments import bounds
 from gateway.telemetry.labels import Labels
 from gateway.telemetry.lately import Lately
+from gateway.telemetry.link import KINDS as FROM_WORKERS
 from gateway.telemetry.live import Live, LiveStream
 from gateway.telemetry.metrics import Family, Metrics
 from gateway.telemetry.onlookers import Onlooker, Onlookers
 from gateway.telemetry.overview import Overview
+from gateway.telemetry.readers import Readers
 from gateway.telemetry.sampling import Sampler
 from gateway.telemetry.store import Receipt, Store
 from gateway.telemetry.tally import Tally
@@ -44,25 +47,7 @@ CLOSING = 3.0
 LEFT_UNREAD = 1.0
 """Seconds that reading what a process has left behind may take."""
 TAKEN_ON_WITHIN = 5.0
-KINDS = (
-    "hello",
-    "begun",
-    "moved",
-    "stalled",
-    "heard",
-    "rejoined",
-    "feedback",
-    "ended",
-    "pulse",
-    "packet",
-    "message",
-    "live",
-    "series",
-    "span",
-    "push",
-    "row",
-    "line",
-)
+KINDS = (*FROM_WORKERS.values(), "packet", "message", "live", "series", "span", "push", "row", "line")
 """What can be lost: messages by kind (feedback also for want of a stream that it is about), a packet nobody can read, a message nobody
 can handle, a live stream too many, a label too many, a span, a metric push, a row of the store, a line of the access log."""
 
@@ -71,7 +56,7 @@ class Recorder:
     """One for all workers. Works the same in a process of its own (`connect` a socket per slot) and in-process (`receive`).
 
     `span_exporter` replaces the configured OTLP exporter. `live`, `metrics`, `overview`, `lately` and `store` (None when its path is
-    "off") may be read. Every one of `onlookers` hears of what goes on, as it is told.
+    "off") may be read. Every one of `onlookers` hears of what goes on, as it is told, and `readers` of what one stream says.
     """
 
     def __init__(self, config: Config, *, span_exporter: SpanExporter | None = None) -> None:
@@ -97,6 +82,8 @@ class Recorder:
         self._spans = _span_pump(config, span_exporter)
         self._pushes = _metric_pump(config)
         self._feeds: dict[int, Feed] = {}
+        self.readers = Readers(self.live, self._feeds)
+        self._contents = Contents(self.store.keep if self.store is not None else lambda _: True, self.lose)
         self._lags: dict[int, float] = {}
         self._resynced: dict[int, float] = {}
         self._lost: dict[str, int] = {}
@@ -112,6 +99,8 @@ class Recorder:
             Heard: self._heard,
             Rejoined: self._rejoined,
             Feedback: self.feedback.heard,
+            Said: self._contents.said,
+            Spoke: self.readers.spoke,
             Ended: self._ended,
             Pulse: self._pulse,
         }
@@ -326,6 +315,7 @@ class Recorder:
         self._tally.add(told, announced)
         self.overview.add(told, time.monotonic())
         self.lately.add(told, time.monotonic())
+        self.readers.ended(record.stream_id)
         for onlooker in self.onlookers:
             onlooker.ended(told)
         if self._log is not None:
@@ -368,7 +358,7 @@ class Recorder:
 def _died(orphan: LiveStream, last_said: float | None) -> StreamRecord:
     """Close the record of a stream whose worker died. Who owned its moments since it began went with the worker: that is left out."""
     record = orphan.record
-    record.outcome, record.error, record.seconds = "gateway_error", "worker_died", {}
+    record.outcome, record.error, record.seconds, record.content = "gateway_error", "worker_died", {}, False
     record.ended_at = max(record.received_at, last_said or record.received_at)
     for attempt in record.attempts:
         if attempt.ended_at is None:

@@ -5,9 +5,9 @@ import sqlite3
 import msgspec
 from msgspec import Struct, field
 
-VERSION = 1
+VERSION = 2
 """In the file as `user_version`. A file of a later version is used as it is: tables and columns are added, never taken away."""
-DEPENDENT = ("tags", "feedback")
+DEPENDENT = ("tags", "feedback", "contents")
 """Tables that say more about a stream, by `stream_id`: their rows go with it."""
 PIECE = 2000
 """Rows brought up to date in one transaction."""
@@ -23,6 +23,7 @@ _TABLES = (
   name TEXT NOT NULL, value TEXT NOT NULL, ended REAL NOT NULL, stream_id TEXT NOT NULL, PRIMARY KEY (name, value, ended, stream_id)
 ) WITHOUT ROWID""",
     "CREATE TABLE IF NOT EXISTS feedback (stream_id TEXT PRIMARY KEY, score INTEGER NOT NULL, comment TEXT, at REAL NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS contents (stream_id TEXT PRIMARY KEY, content BLOB NOT NULL)",
 )
 _INDEXES = (
     "CREATE INDEX IF NOT EXISTS streams_ended ON streams (ended, stream_id)",

@@ -1,7 +1,7 @@
 """The embedded store: SQLite with one writer thread; a full disk, a lock or a broken file costs counted rows and nothing else."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from gateway.core.messages import Said
 from gateway.core.record import StreamRecord
+from gateway.telemetry import contents
 from gateway.telemetry.account import Account
 from gateway.telemetry.archive import freeze, thaw
 from gateway.telemetry.batches import Batches
@@ -38,21 +40,24 @@ class Receipt(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """What is put to the store; without an account it only carries the receipt, or what somebody thinks, through in its turn."""
+    """What is put to the store; without an account it only carries the receipt, what somebody thinks, or a stream's words, through in its
+    turn."""
 
     account: Account | None
     receipt: Receipt | None
     opinion: Opinion | None = None
+    said: Said | None = None
 
 
 class _Batch(Struct):
-    """What is written in one transaction."""
+    """What is written in one transaction; `words` are rows of `contents`."""
 
     accounts: list[Account] = []
     opinions: list[Opinion] = []
+    words: list[tuple[str, bytes]] = []
 
     def __len__(self) -> int:
-        return len(self.accounts) + len(self.opinions)
+        return len(self.accounts) + len(self.opinions) + len(self.words)
 
 
 class Kept(Struct, frozen=True):
@@ -86,6 +91,7 @@ class Store:
         self._upkeep = Upkeep(self.path, retention, max_size)
         self._done, self._keeps, self._answered = done, keeps, answered
         self._connection: sqlite3.Connection | None = None
+        self._room = contents.Room()
         self.set_aside = 0
         self.batches: Batches[Row] = Batches("rows", self._write, limit=QUEUE, batch=BATCH, window=WINDOW)
 
@@ -116,6 +122,14 @@ class Store:
         """Join an opinion to its stream, after everything that was put before it; False when too much waits: streams come first."""
         return self.batches.waiting <= QUEUE // 2 and self.batches.put(Row(None, None, opinion))
 
+    def keep(self, said: Said) -> bool:
+        """Queue the words of a stream, behind its row; False when too many wait."""
+        if not self._room.take(len(said.data)):
+            return False
+        if not self.batches.put(Row(None, None, said=said)):  # which counts it
+            self._room.give(len(said.data))
+        return True
+
     def close(self, seconds: float) -> None:
         """Write what is queued, for at most `seconds`."""
         if self.batches.close(seconds):
@@ -126,9 +140,11 @@ class Store:
     def _write(self, batch: list[Row]) -> int:
         accounts = [row.account for row in batch if row.account is not None]
         opinions = [row.opinion for row in batch if row.opinion is not None]
+        said = [row.said for row in batch if row.said is not None]
         try:
-            return self._commit(_Batch(accounts, opinions))
+            return self._commit(_Batch(accounts, opinions, contents.rows(said)))
         finally:
+            self._room.give(sum(len(one.data) for one in said))
             self._done([row.receipt for row in batch if row.receipt is not None])
 
     def _commit(self, batch: _Batch) -> int:
@@ -159,6 +175,7 @@ class Store:
             transaction.executemany(_INSERT, [_row(account) for account in batch.accounts])
             transaction.executemany(ADD_TAG, [tag for account in batch.accounts for tag in _tags(account.record)])
             answers = join(transaction, batch.opinions, self._keeps)
+            contents.write(transaction, batch.words)
             self._upkeep.sweep(transaction)
         self._upkeep.settle(self._connection)
         return answers
@@ -205,6 +222,10 @@ class Store:
         """Return the ended streams of one trace, oldest first, at most 1000. Raises StoreUnreadable."""
         return self._read(f"{SOURCE} WHERE trace_id = ? ORDER BY received LIMIT 1000", [trace_id])
 
+    def content(self, stream_id: str) -> bytes | None:
+        """Return the words of an ended stream as JSON, None where none are kept. Raises StoreUnreadable."""
+        return next((contents.unpacked(kept) for (kept,) in self._select(contents.SELECT, [stream_id])), None)
+
     def newest_ids(self, count: int) -> list[str]:
         """Return the ids of the streams stored last: what a predecessor of this recorder has told already."""
         try:
@@ -219,7 +240,7 @@ class Store:
         except msgspec.MsgspecError as error:
             raise StoreUnreadable(str(error)) from error
 
-    def _select(self, sql: str, values: list[str | float]) -> list[Any]:
+    def _select(self, sql: str, values: Sequence[str | float]) -> list[Any]:
         if not self.path.exists():
             return []
         try:

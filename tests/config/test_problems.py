@@ -197,8 +197,8 @@ IN_ROUTE = [
     ("mid_stream: retry", "r.yaml:6:17: routes[0].mid_stream: must be error or resume, not 'retry'"),
     ("strip: [reasoning]", "r.yaml:6:12: routes[0].strip: not supported yet; leave it out or write []"),
     ("guards: [no-secrets]", "r.yaml:6:13: routes[0].guards: not supported yet; leave it out or write []"),
-    ("content: full", "r.yaml:6:14: routes[0].content: 'full' is not supported yet"),
-    ("content: on", "r.yaml:6:14: routes[0].content: must be off, not 'on'"),
+    ("content_share: 200%", "r.yaml:6:20: routes[0].content_share: must be between 0% and 100%, not '200%'"),
+    ("content: on", "r.yaml:6:14: routes[0].content: must be off, sampled or full, not 'on'"),
 ]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,10 @@ class Site:
     def __init__(self, weir: Weir, folder: Path, collector: Receiver) -> None:
         self.weir, self.folder, self.collector = weir, folder, collector
         self.answers: list[bytes] = []
+        self.words: dict[str, bytes] = {}
         self.texts: list[str] = []
         self.calls = 0
+        self.table: dict[str, bytes] = {}
 
     async def say(self, request: bytes, port: int | None = None) -> Client:
         """Send bytes to the data port, and keep what comes back, or to another."""
@@ -106,6 +109,7 @@ class Site:
             rows = (await admin.get("/api/streams?limit=1000")).json()["streams"]
             paths += [f"/api/streams/{row['stream_id']}" for row in rows] + [f"/api/traces/{row['trace_id']}" for row in rows[:5]]
             said = {path: (await admin.get(path)).content for path in paths}
+            self.words = {row["stream_id"]: (await admin.get(f"/api/streams/{row['stream_id']}/content")).content for row in rows}
             said["openmetrics"] = (await admin.get("/metrics", headers={"Accept": "application/openmetrics-text"})).content
             said["refused"] = (await admin.get("/metrics", headers={"Authorization": "Bearer canary-wrong"})).content
         await eventually(lambda: len(self.collector.spans) >= self.calls, "every span is exported")
@@ -116,11 +120,12 @@ class Site:
             path.name: path.read_bytes() for path in self.folder.iterdir() if path.suffix not in {".yaml", ".py", ".pem"} and path.is_file()
         }
         said["rows"] = repr(sqlite3.connect(self.folder / "weir.db").execute("SELECT * FROM streams").fetchall()).encode()
+        self.table = dict(sqlite3.connect(self.folder / "weir.db").execute("SELECT stream_id, content FROM contents").fetchall())
         del said["key.txt"]
         return said
 
 
-def configured(providers: dict[str, Provider], collector: Receiver) -> dict[str, Any]:
+def configured(providers: dict[str, Provider], collector: Receiver, content: str = "off") -> dict[str, Any]:
     """Return a configuration with a secret wherever there may be one."""
     upstreams: dict[str, Any] = {}
     for name, provider in providers.items():
@@ -134,7 +139,7 @@ def configured(providers: dict[str, Provider], collector: Receiver) -> dict[str,
         "secret_access_key": "canary-aws-secret",
         "session_token": "canary-aws-session",
     }
-    patience = {"stall": {"liveness": "2s", "progress": "5s"}, "retry": {"attempts": 1}, "breaker": {"failures": 1000}}
+    patience = {"content": content, "stall": {"liveness": "2s", "progress": "5s"}, "retry": {"attempts": 1}, "breaker": {"failures": 1000}}
     routes = [
         {"name": name, "match": {"models": ["*"], "dialects": [name]}, "targets": [{"upstream": name}], **patience} for name in providers
     ]
@@ -163,8 +168,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    """The program at DEBUG, seven providers, a collector."""
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """The program at DEBUG, seven providers, a collector; every route keeps as much content as the parameter says."""
     collector = Receiver()
     app = web.Application(client_max_size=1 << 26)
     app.router.add_post("/v1/traces", collector.traces)
@@ -177,7 +182,7 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
         await provider.start()
     (tmp_path / "sitecustomize.py").write_text(LOUD)
     (tmp_path / "key.txt").write_text("canary-key-anthropic\n")
-    (tmp_path / "routes.yaml").write_bytes(orjson.dumps(configured(providers, collector)))
+    (tmp_path / "routes.yaml").write_bytes(orjson.dumps(configured(providers, collector, getattr(request, "param", "off"))))
     weir = Weir(tmp_path, ["serve", "-c", "routes.yaml"], environment(tmp_path))
     yield Site(await weir.listening(), tmp_path, collector)
     await weir.finish()
@@ -195,8 +200,8 @@ BROKEN = (
 )
 
 
-async def test_no_secret_is_told_anywhere(site: Site) -> None:
-    """All dialects and faults, at DEBUG: no key, token, cookie, prompt or answer is in any log, span, metric, row or page (F1 F5)."""
+async def every_fault(site: Site) -> None:
+    """Make every call there is to every provider."""
     for dialect in DIALECTS:
         await asyncio.gather(
             *(
@@ -206,6 +211,21 @@ async def test_no_secret_is_told_anywhere(site: Site) -> None:
                 if stream or model != "silent"
             )
         )
+
+
+def nowhere(said: dict[str, bytes], texts: list[str]) -> None:
+    """Check that nothing that was told has a secret, a prompt or one of these answers in it."""
+    for where, text in said.items():
+        if found := re.search(rb"canary[-\w]*", text):
+            pytest.fail(f"{found[0]!r} in {where}: ...{text[max(0, found.start() - 200) : found.end() + 50]!r}")
+    assert min(map(len, texts)) > 20
+    for answer in set(texts):
+        assert not [where for where, text in said.items() if answer.encode() in text or " ".join(answer.split()[:4]).encode() in text]
+
+
+async def test_no_secret_is_told_anywhere(site: Site) -> None:
+    """All dialects and faults, at DEBUG: no key, token, cookie, prompt or answer is in any log, span, metric, row or page (F1 F5)."""
+    await every_fault(site)
     admin = int(site.weir.admin_url.rpartition(":")[2])
     for data in BROKEN:
         await site.say(data)
@@ -213,18 +233,30 @@ async def test_no_secret_is_told_anywhere(site: Site) -> None:
     site.calls += 2  # the realtime session and the body that is no JSON have records too
     said = await site.told()
     assert b" DEBUG " in said["stderr"]
-    for where, text in said.items():
-        if found := re.search(rb"canary[-\w]*", text):
-            pytest.fail(f"{found[0]!r} in {where}: ...{text[max(0, found.start() - 200) : found.end() + 50]!r}")
-    assert min(map(len, site.texts)) > 20
-    for answer in set(site.texts):
-        assert not [where for where, text in said.items() if answer.encode() in text or " ".join(answer.split()[:4]).encode() in text]
+    nowhere(said, site.texts)
+    assert site.table == {}
+    assert {orjson.loads(answer)["error"] for answer in site.words.values()} == {"content is off for this route"}
     answers = b"".join(site.answers)
     assert not re.search(rb"canary-(caller|token|otlp|added|aws)", answers)
     assert b"invalid key" in answers, "the providers did repeat their keys"
     refusals = [answer for answer in site.answers if answer.startswith((b"HTTP/1.1 401", b"HTTP/1.1 500"))]
     assert len(refusals) >= 2 * len(DIALECTS)
     assert not [answer for answer in refusals if re.search(rb"canary-key-(?!bedrock)", answer)]
+
+
+@pytest.mark.parametrize("site", ["full"], indirect=True)
+async def test_words_that_are_kept_are_in_one_place(site: Site) -> None:
+    """With content kept, prompts and answers are in the table of contents and the one answer that shows them, and nowhere else (F1 F5)."""
+    await every_fault(site)
+    nowhere(await site.told(), site.texts)
+    assert len(site.table) == len(site.words) == site.calls
+    for stream_id, kept in site.table.items():
+        text = zlib.decompress(kept)
+        assert orjson.loads(site.words[stream_id]).items() >= orjson.loads(text).items()
+        assert PROMPT.encode() in text
+        assert set(re.findall(rb"canary-(?:key|caller|token|otlp|added|aws)[-\w]*", text)) == set(), "no header, no credential"
+    kept_texts = {orjson.loads(zlib.decompress(kept))["text"] for kept in site.table.values()}
+    assert set(site.texts) <= kept_texts
 
 
 def test_the_commands_tell_no_secret(tmp_path: Path) -> None:

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from gateway.core.content import Content
+from gateway.core.messages import Said
 from gateway.core.record import StreamRecord
 from gateway.telemetry import schema
 from gateway.telemetry.account import account
@@ -153,6 +156,7 @@ def test_all_that_hangs_on_a_stream_goes_with_it(tmp_path: Path, make_record: Ma
     for number, age in ((1, 9000.0), (2, 9000.0), (3, 0.0)):
         store.put(account(make_record(number, received_unix=now - age, tags={"env": "prod"})), None)
         store.say(Opinion(f"stream-{number}", 1, "so so", now))
+        store.keep(Said(f"stream-{number}", msgspec.msgpack.encode(Content(prompt=b"{}"))))
     store.close(5)
     with closing(sqlite3.connect(path)) as connection:
         every = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

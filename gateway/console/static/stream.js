@@ -10,6 +10,7 @@ import { buttons, span } from "./links.js";
 import { replayPanel } from "./replay.js";
 import { badge } from "./streams.js";
 import { paint } from "./strips.js";
+import { along, said } from "./text.js";
 import { lanes, ledger, timeline } from "./waterfall.js";
 
 const LIVE_EVERY = 1000;
@@ -54,11 +55,15 @@ function ended(main, record, signal) {
   const text = h("div"); // the room of a stream's text, where it is kept
   const heard = [];
   fill(main, heading(record, [play], signal), timePanel(record), lanesPanel(record), stage, cadencePanel(record, signal), text, factsPanel(record), rawPanel(record));
+  said(text, record, signal, heard);
 
   function replay() {
     const open = play.getAttribute("aria-expanded") === "true";
     play.setAttribute("aria-expanded", String(!open));
-    if (open) return fill(stage);
+    if (open) {
+      heard.forEach((each) => each(Infinity));
+      return fill(stage);
+    }
     const { panel, start } = replayPanel(record, signal, (at) => heard.forEach((each) => each(at)));
     fill(stage, panel);
     start();
@@ -75,6 +80,7 @@ function running(main, first, signal) {
     h("p", { class: "faint slim" }, "The last 30 seconds. Hops, attempts and cadence are told when it has ended."));
   fill(main, heading(first, [halt], signal, state), strip, text, h("section", { class: "panel" }, h("h2", {}, "Facts"), told));
   watch(first, canvas, { age, silence, note }, signal);
+  along(text, first, signal);
   return (record) => {
     fill(state, badge(record), record.stall_blame ? [" ", h("span", { class: `blame ${record.stall_blame}` }, BLAME[record.stall_blame])] : null);
     fill(where, h("strong", {}, record.upstream || "no upstream yet"), ` · ${record.state.replaceAll("_", " ")} for ${seconds(record.in_state)}`);

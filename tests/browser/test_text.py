@@ -1,0 +1,107 @@
+"""What was said, on the page of its stream: read while it is said, played at its own speed, the seam marked; nothing where it is off."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, expect
+
+from gateway.sim.faults import Always, ResetAfter
+from gateway.sim.tempers import INSTANT, Temper
+from tests.browser.conftest import Visit
+from tests.browser.test_stream import RANKED, answered
+from tests.rig.broken import delta
+from tests.rig.makers import Makers
+from tests.stories.conftest import Client, Weir, eventually
+
+pytestmark = pytest.mark.browser
+Start = Callable[..., Awaitable[Any]]
+Clients = Callable[[Weir], Client]
+
+TOLD = "[...document.querySelectorAll('.text > .said > span:not(.unsaid):not(.seam-mark)')].map((each) => each.textContent).join('')"
+SAID = ".text > .said"
+
+
+def spoken(*pieces: bytes, gap: float) -> Any:
+    """An answer of these pieces, so far apart."""
+    return Always(
+        Makers.chunked(
+            Makers.event(), *(each for piece in pieces for each in (piece, gap)), Makers.event(finish="stop"), b"data: [DONE]\n\n"
+        )
+    )
+
+
+async def test_a_running_answer_is_read_as_it_comes(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """Its text grows on the page while it runs, reasoning folded beside it; when it has ended the page shows the whole, and the prompt."""
+    words = [f"word{number} " for number in range(60)]
+    script = spoken(delta(reasoning_content="let me see"), *(delta(content=word) for word in words), gap=0.08)
+    one = await weir({"a": await provide(temper=INSTANT, faults=script)}, route={"content": "full"})
+    asking = asyncio.get_running_loop().create_task(client(one).ask())
+
+    async def running() -> Any:
+        return [row["stream_id"] for row in await one.streams() if row["state"] == "streaming"]
+
+    [stream_id] = await eventually(running, "the stream runs")
+    page: Page = await visit(one, f"/streams/{stream_id}")
+    await expect(page.locator(SAID)).to_contain_text("word10 ")
+    assert not asking.done()
+    assert "word59" not in await page.locator(SAID).inner_text()
+    await expect(page.locator(".text details", has_text="let me see")).to_have_count(1)
+    await asking
+    await expect(page.get_by_text("The whole request")).to_have_count(1)
+    assert await page.evaluate(TOLD) == "".join(words)
+    await page.get_by_text("Prompt", exact=True).click()
+    await expect(page.locator(".turn")).to_contain_text("hello")
+
+
+async def test_an_answer_is_played_at_its_own_speed(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """Played, it begins with nothing and comes in order, in about the time it took; the page does not grow meanwhile."""
+    words = [f"word{number} " for number in range(40)]
+    script = spoken(*(delta(content=word) for word in words), gap=0.05)
+    one = await weir({"a": await provide(temper=INSTANT, faults=script)}, route={"content": "full"})
+    stream_id, record = await answered(one, client)
+    page: Page = await visit(one, f"/streams/{stream_id}")
+    await expect(page.locator(SAID)).to_contain_text("word39")
+    height = await page.locator(SAID).evaluate("(said) => said.offsetHeight")
+    began = await page.evaluate("performance.now()")
+    await page.locator(".text").get_by_role("button", name="▷ play").click()
+    seen = [await page.evaluate(TOLD) for _ in range(12)]
+    assert len(seen[0]) < len("".join(words)) / 2
+    assert seen == sorted(seen, key=len)
+    assert all("".join(words).startswith(text) for text in seen)
+    assert await page.locator(SAID).evaluate("(said) => said.offsetHeight") == height
+    await expect(page.locator(".text").get_by_role("button", name="▷ play")).to_be_visible()
+    assert await page.evaluate(TOLD) == "".join(words)
+    passed = (await page.evaluate("performance.now()") - began) / 1000
+    assert passed > 0.8 * (record["offsets"]["last_token"] - record["offsets"]["first_token"])
+
+
+async def test_the_seam_is_marked(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """Where another upstream went on with the answer it is named, between what each of them said; nothing said is markup."""
+    brief = Temper(ttft="20ms", gap="10ms", tokens=12)
+    second = spoken(delta(content="<b>bold</b> "), delta(content="end"), gap=0.02)
+    providers = {"a": await provide(temper=brief, faults=Always(ResetAfter(after=5))), "b": await provide(temper=INSTANT, faults=second)}
+    one = await weir(providers, route={"content": "full", "mid_stream": "resume", "policy": "priority", "targets": RANKED})
+    stream_id, record = await answered(one, client)
+    [seam] = record["seams"]
+    page: Page = await visit(one, f"/streams/{stream_id}")
+    await expect(page.locator(".seam-mark")).to_have_text("⟂ b")
+    await expect(page.locator(".seam-mark")).to_have_attribute("title", f"a failed ({seam['why']}); b went on at {shown(seam['offset'])}")
+    first = await page.locator(f"{SAID} > span").first.inner_text()
+    assert len(first) <= seam["characters"]
+    await expect(page.locator(SAID)).to_contain_text("<b>bold</b> end")
+    await expect(page.locator(f"{SAID} b")).to_have_count(0)
+
+
+def shown(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.0095 else f"{round(seconds * 1000)} ms"
+
+
+async def test_where_it_is_off_there_is_nothing(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """A page of a stream whose words are not kept has no room for them, and asks for none."""
+    one = await weir({"a": await provide(temper=INSTANT)})
+    stream_id, _ = await answered(one, client)
+    page: Page = await visit(one, f"/streams/{stream_id}")
+    await expect(page.get_by_text("The whole record")).to_be_visible()
+    await expect(page.locator(".text")).to_have_count(0)
