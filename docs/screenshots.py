@@ -111,7 +111,7 @@ async def agents(url: str) -> None:
     """Be an agent, again and again: three steps of one trace, the second asked twice at once."""
     async with httpx.AsyncClient(base_url=url, timeout=120, trust_env=False) as http:
         for number in range(1, 1000):
-            trace, root = f"{number:032x}", f"{number:016x}"
+            trace, root = f"{number * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}", f"{number:016x}"
 
             async def step(span: str, parent: str, trace: str = trace) -> None:
                 asked = {"model": "claude-agent", "stream": True, "max_tokens": 90, "messages": [{"role": "user", "content": "plan"}]}

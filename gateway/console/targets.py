@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.config import Route, Target
+from gateway.config.matching import glob
 from gateway.telemetry.lately import STEP, STEPS, Key, Lately, Trouble
 from gateway.telemetry.live import TargetView
 from gateway.telemetry.overview import Slice
@@ -95,7 +96,7 @@ def _because(route: Route, target: View, seen: View | None) -> str:
 
 
 def _target(route: Route, target: Target, what: Survey, streams: int) -> View:
-    views = [view for view in what.believed if view.upstream == target.upstream and target.model in (None, view.model)]
+    views = [view for view in what.believed if view.upstream == target.upstream and _is_asked(route, target, view.model, what)]
     return {
         "upstream": target.upstream,
         "model": target.model,
@@ -103,6 +104,15 @@ def _target(route: Route, target: Target, what: Survey, streams: int) -> View:
         "priority": target.priority,
         "seen": [_seen(view, (route.name, view.upstream, view.model), what, streams) for view in views],
     }
+
+
+def _is_asked(route: Route, target: Target, model: str, what: Survey) -> bool:
+    """Say whether a route asks a target for a model. One that passes on what was asked: if its streams did, or if it would and no other
+    route's streams did, since workers do not tell by whom a target was asked."""
+    if target.model is not None:
+        return target.model == model
+    routes = {key[0] for key in (*what.met, *what.troubles) if key[1:] == (target.upstream, model)}
+    return route.name in routes or (not routes and any(glob(pattern, model) for pattern in route.match.models))
 
 
 def _seen(view: TargetView, key: Key, what: Survey, streams: int) -> View:

@@ -1,7 +1,7 @@
 """Targets as the page of routes shows them: the order, its reasons, and what streams met."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,12 +18,10 @@ from gateway.telemetry.live import TargetView
 NOW = 1000.0
 
 
-def route(policy: str = "least-latency", *targets: dict[str, Any]) -> Route:
-    names = {target["upstream"] for target in targets}
-    upstreams = {name: {"base_url": "http://127.0.0.1:1/v1"} for name in names}
-    return Config.model_validate({"upstreams": upstreams, "routes": [{"name": "chat", "policy": policy, "targets": list(targets)}]}).routes[
-        0
-    ]
+def route(policy: str = "least-latency", *targets: dict[str, Any], models: Sequence[str] = ("*",)) -> Route:
+    upstreams = {target["upstream"]: {"base_url": "http://127.0.0.1:1/v1"} for target in targets}
+    fields = {"name": "chat", "policy": policy, "targets": list(targets), "match": {"models": list(models)}}
+    return Config.model_validate({"upstreams": upstreams, "routes": [fields]}).routes[0]
 
 
 def seen(upstream: str, score: float, model: str = "m", **changes: Any) -> TargetView:
@@ -71,6 +69,19 @@ def test_who_refuses_comes_last(policy: str) -> None:
     shown = route_view(route(policy, A, B, C), survey([refused, broken, seen("c", 9.0)], Lately(), NOW))
     assert [(place["upstream"], place["usable"]) for place in shown["next"]] == [("c", True), ("a", False), ("b", False)]
     assert [place["because"] for place in shown["next"][1:]] == ["asked to wait 3.0 s (Retry-After)", "breaker open"]
+
+
+def test_a_targets_models_are_those_of_its_route(make_record: Callable[..., StreamRecord]) -> None:
+    """A target that passes on the asked model has a row for each that this route asked it for, and none for another route's."""
+    lately = Lately()
+    for number, (name, model) in enumerate((("chat", "x"), ("other", "y"), ("other", "other-z"))):
+        attempt = Attempt(upstream="a", model=model, why="first", dialed_at=NOW, sent_at=NOW, outcome="won")
+        lately.add(account(make_record(number, route=name, attempts=[attempt], winner=0, received_at=NOW)), NOW)
+    views = [seen("a", 0.1, model) for model in ("x", "y", "mine", "foreign", "other-z")]
+    asked = route("priority", A, models=["mine", "other-*"])
+    assert [each["model"] for each in route_view(asked, survey(views, lately, NOW))["targets"][0]["seen"]] == ["x", "mine"]
+    named = route("priority", A | {"model": "y"})
+    assert [each["model"] for each in route_view(named, survey(views, lately, NOW))["targets"][0]["seen"]] == ["y"]
 
 
 def test_what_streams_met_is_told_by_target(make_record: Callable[..., StreamRecord]) -> None:
