@@ -208,7 +208,9 @@ class Sampling(Part):
     """With `baseline`: what is kept whatever its share."""
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> "Sampling":
+    def _one_of_two(self, info: ValidationInfo) -> "Sampling":
+        if info.context is None:
+            return self  # not from a file but a copy of one that was: it names every key
         if self.baseline is None and "always" in self.model_fields_set:
             raise PydanticCustomError("half", "`always` needs `baseline` beside it: the share of all other streams that is kept")
         if self.baseline is not None and "keep" in self.model_fields_set:

@@ -139,6 +139,14 @@ def test_secrets_never_show() -> None:
     assert "c4nary" not in "".join(shown)
 
 
+@pytest.mark.parametrize("sampling", ["{}", "{keep: all}", "{baseline: 1%}", "{baseline: 1%, always: [error]}"])
+def test_a_copy_is_a_configuration(sampling: str) -> None:
+    """What one is dumped to, every key named, is read as the same again, whichever way it samples."""
+    text = "upstreams: {a: {base_url: 'http://127.0.0.1:1/v1'}}\nroutes: [{name: r, match: {models: ['*']}, targets: [{upstream: a}]}]\n"
+    config = parse(f"{text}telemetry: {{sampling: {sampling}}}\n")
+    assert Config.model_validate(config.model_dump()) == config
+
+
 def test_a_configuration_can_be_handed_to_another_process() -> None:
     """Pickled and back it is equal, secrets included."""
     config = full()
