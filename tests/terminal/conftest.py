@@ -12,7 +12,8 @@ import pytest
 from tests.console.conftest import make_config, make_record, serve  # noqa: F401
 from tests.rig.fixtures import *  # noqa: F403
 
-PATIENCE = 20.0
+PATIENCE = 60.0
+"""Seconds that a view may take to start, on a machine with much else to do."""
 
 
 class View:

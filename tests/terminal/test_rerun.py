@@ -18,9 +18,9 @@ from gateway.terminal.recording import Recording, read
 from gateway.terminal.rerun import Rerun
 
 STEADY = Temper(ttft="60ms", gap="uniform 10ms 40ms", tokens=20, role_delay="5ms")
-PATIENT = {"stall": {"threshold": "250ms", "liveness": "700ms", "progress": "700ms"}, "retry": {"attempts": 1, "on": []}}
-NEAR = 0.15
-"""Seconds that one moment of a replay may differ from the recorded one on a busy machine; the stall of these tests is 400 ms."""
+PATIENT = {"stall": {"threshold": "500ms", "liveness": "2s", "progress": "2s"}, "retry": {"attempts": 1, "on": []}}
+NEAR = 0.4
+"""Seconds that one moment of a replay may differ from the recorded one on a busy machine; the stall of these tests is 1.2 s."""
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),), max_tokens=100)
 DIALECTS = ("openai", "openai-responses", "anthropic", "gemini", "bedrock", "ollama", "azure")
 
@@ -92,7 +92,7 @@ def same(first: StreamRecord, again: StreamRecord) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_a_replayed_stream_makes_the_same_record(gate: Any, provide: Any, rerun: Any, make: Any, dialect: str) -> None:
     """A stalled stream, played again as an upstream, has the same first token, gaps, stall with its owner, and outcome."""
-    first, _ = await through(gate, make, await provide(Stall(after=8, length=0.4), STEADY), dialect)
+    first, _ = await through(gate, make, await provide(Stall(after=8, length=1.2), STEADY), dialect)
     assert (first.outcome, first.cadence.stall_count) == ("completed", 1)
     again, (call, client) = await through(gate, make, await rerun(recording(first)), dialect)
     same(first, again)
@@ -134,7 +134,7 @@ async def test_a_replay_ends_as_the_stream_did(gate: Any, start: Start, make: An
 
 async def test_speed_and_turns(gate: Any, provide: Any, rerun: Any, make: Any) -> None:
     """Several streams are played one after the other and then from the first again; speed divides every wait."""
-    long, _ = await through(gate, make, await provide(Stall(after=8, length=0.5), STEADY), "openai")
+    long, _ = await through(gate, make, await provide(Stall(after=8, length=0.9), STEADY), "openai")
     short, _ = await through(gate, make, await provide(temper=Temper(ttft=0, gap="5ms", tokens=4)), "openai")
     door = await gate(await rerun(recording(long), recording(short), speed=4.0), **PATIENT)
     for _ in range(3):

@@ -31,7 +31,7 @@ def address(session: ClientSession) -> str:
 
 async def listens(recorder: Recorder, until: Callable[..., Any]) -> None:
     """Wait until somebody watches."""
-    await until(lambda: recorder.onlookers, "the view listens", 20.0)
+    await until(lambda: recorder.onlookers, "the view listens", 60.0)
 
 
 async def test_a_line_for_each_stream_that_ends(serve: Serve, weir: Any, until: Any, make_record: Any) -> None:
@@ -123,7 +123,7 @@ async def test_a_reader_who_leaves_ends_it_quietly(serve: Serve, until: Any, mak
         number += 1
         recorder.receive(Ended(number, make_record(number)))
         await asyncio.sleep(0.1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         out, err = await shell.communicate()
     assert (len(out.splitlines()), out.splitlines()[-1], err) == (3, b"left 0", b"")
 
@@ -174,7 +174,7 @@ async def test_a_terminal_gets_colours_unless_no_color(serve: Serve, until: Any,
     try:
         await listens(recorder, until)
         recorder.receive(Ended(1, make_record(1)))
-        readable, _, _ = await asyncio.to_thread(select.select, [keyboard], [], [], 20.0)
+        readable, _, _ = await asyncio.to_thread(select.select, [keyboard], [], [], 60.0)
         assert readable
         said = os.read(keyboard, 65536)
     finally:

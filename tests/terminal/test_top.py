@@ -30,7 +30,8 @@ class Screen:
         self._ours, theirs = pty.openpty()
         self.resize(40, 150)
         self.before = termios.tcgetattr(self._ours)
-        environ = {**os.environ, "TERM": "xterm-256color", "NO_COLOR": ""}
+        environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        environ |= {"TERM": "xterm-256color", "NO_COLOR": ""}
         self._pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "gateway", "top", *arguments],
@@ -133,13 +134,13 @@ async def test_it_shows_and_leaves_the_terminal_as_it_was(
     """Routes, upstreams and running streams on a screen of its own; q or Ctrl-C ends it with 0, cursor and keyboard restored."""
     _, url = busy
     screen = terminal("--admin", url)
-    await until(lambda: "abcdef01" in screen.shown, "the running stream is shown", 20.0)
+    await until(lambda: "abcdef01" in screen.shown, "the running stream is shown", 60.0)
     for words in ("1 worker", "12 ms", "chat", "fast", "open", "stalled U", "▨", "http_"):
         assert words in screen.shown, words
     assert "http_\x1b[31m500" not in screen.shown
     assert screen.attributes[3] & (termios.ICANON | termios.ECHO) == 0
     screen.press(key)
-    await until(screen.left, "it has left", 20.0)
+    await until(screen.left, "it has left", 60.0)
     assert screen.code == 0
     assert screen.attributes == screen.before
     assert screen.shown.count("\x1b[?1049h") == screen.shown.count("\x1b[?1049l") == 1
@@ -153,18 +154,18 @@ async def test_it_follows_the_size_and_news(
     """A wider terminal is used at once, a stream that begins is there within a second or two; SIGTERM ends it as q does."""
     recorder, url = busy
     screen = terminal("--admin", url)
-    await until(lambda: "abcdef01" in screen.shown, "the running stream is shown", 20.0)
+    await until(lambda: "abcdef01" in screen.shown, "the running stream is shown", 60.0)
     assert "http_" in screen.shown
     screen.resize(30, 100)
     screen.signal(signal.SIGWINCH)
     seen = len(screen.shown)
-    await until(lambda: "abcdef01" in screen.shown[seen:], "it draws again", 20.0)
+    await until(lambda: "abcdef01" in screen.shown[seen:], "it draws again", 60.0)
     latest = screen.shown[seen:].rpartition("\x1b[H")[0].rpartition("\x1b[H")[2]
     assert "http_" not in latest  # no room for the last error
     recorder.receive(Begun(make_record(78, ended_at=None, stream_id="beef000111"), "first_token"))
-    await until(lambda: "beef0001" in screen.shown, "a new stream is shown", 20.0)
+    await until(lambda: "beef0001" in screen.shown, "a new stream is shown", 60.0)
     screen.signal(signal.SIGTERM)
-    await until(screen.left, "it has left", 20.0)
+    await until(screen.left, "it has left", 60.0)
     assert (screen.code, screen.attributes) == (0, screen.before)
 
 
@@ -174,9 +175,9 @@ async def test_a_recorder_that_goes_away_is_said_on_the_screen(
     """What is wrong stands in red above the last figures, and the screen stays."""
     recorder, url = busy
     screen = terminal("--admin", url)
-    await until(lambda: "abcdef01" in screen.shown, "the running stream is shown", 20.0)
+    await until(lambda: "abcdef01" in screen.shown, "the running stream is shown", 60.0)
     recorder.config = recorder.config.model_copy(update={"admin": serve_token(recorder)})
-    await until(lambda: "asks for a token" in screen.shown, "the trouble is shown", 20.0)
+    await until(lambda: "asks for a token" in screen.shown, "the trouble is shown", 60.0)
     assert not screen.left()
 
 
