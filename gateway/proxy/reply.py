@@ -166,18 +166,26 @@ class Reply:
         """Wait until the client has taken enough; raises ConnectionError when it has left."""
         await self._request.writer.drain()
 
+    async def emptied(self) -> None:
+        """Wait until the kernel has all that was written: what it has reaches the client even if we die. Raises as `drained`."""
+        while not self.gone and self.transport.get_write_buffer_size():
+            self.transport.set_write_buffer_limits(high=0)
+            await self.drained()
+            if not self.gone:
+                self.transport.set_write_buffer_limits(high=HIGH_WATER)
+
     async def close(self, last: bytes = b"") -> None:
-        """End the body properly, with its `last` bytes, and wait until the client has taken enough of it."""
+        """End the body properly, with its `last` bytes, and wait until nothing of it is left with us."""
         if self.opened and not self.gone:
             end = self._framed(last) if last else b""
             if end := end + b"0\r\n\r\n" if self.chunked else end:
                 self.transport.write(end)
-            await self.drained()
+            await self.emptied()
 
     async def cut(self) -> None:
         """End the body visibly unfinished, but only once the client has what was written: the connection goes without its last chunk."""
         if not self.gone:
-            await self.drained()
+            await self.emptied()
             self.transport.close()
 
     def break_off(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.errors import Stopped
 from gateway.core.prompt import Prompt, Text, Turn
+from gateway.proxy.reply import HIGH_WATER
 from gateway.sim.faults import Script
 from gateway.sim.plan import head
 from gateway.sim.steps import Pause, Reset, Send
@@ -58,3 +59,54 @@ async def test_a_client_that_leaves_with_much_of_its_answer_not_taken(provide: A
     await asyncio.sleep(0.2)
     client.reset()
     assert (await weir.record()).outcome == "client_disconnect"
+
+
+class Dripping:
+    """An upstream that says an event every now and then until it is told to end."""
+
+    def __init__(self, make: Any) -> None:
+        self._make, self.enough = make, asyncio.Event()
+
+    async def start(self) -> "Dripping":
+        self._server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.base_url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return self
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for _ in range(5000):
+            if self.enough.is_set():
+                break
+            writer.write(self._make.event("x" * 8000))
+            await asyncio.sleep(0.002)
+        writer.write(self._make.event(finish="stop") + b"data: [DONE]\n\n")
+        await writer.drain()
+        writer.close()
+
+    async def close(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+async def test_what_is_left_with_us_is_not_delivered(gate: Any, make: Any, until: Any) -> None:
+    """While the last bytes of an answer wait in our own buffer, few as they are, it is not over: with us they would be lost (A17 B1)."""
+    upstream = await Dripping(make).start()
+    weir = await gate(upstream)
+    client = await weir.client(buffer=2048)
+    client.transport.pause_reading()
+    client.ask(make.request())
+    await until(lambda: weir.plane.live, "it begins")
+    [live] = weir.plane.live.values()
+    waiting = live.reply.transport.get_write_buffer_size
+    await until(waiting, "the kernel takes no more")
+    upstream.enough.set()
+    await until(lambda: live.record.outcome == "completed", "the upstream has ended")
+    assert 0 < waiting() <= HIGH_WATER
+    await asyncio.sleep(0.1)
+    assert not weir.book.records
+    client.transport.resume_reading()
+    assert (await weir.record()).outcome == "completed"
+    assert waiting() == 0
+    await client.finish()
+    await upstream.close()
