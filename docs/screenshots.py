@@ -164,7 +164,7 @@ async def telling(admin: str) -> dict[str, str]:
     async with httpx.AsyncClient(base_url=admin, timeout=10, trust_env=False) as http:
         rows = (await http.get("/api/streams", params={"limit": "1000"})).json()["streams"]
     ended = [row for row in rows if row["state"] == "ended" and row["chunks"]]
-    stalled = max(ended, key=lambda row: (row["attempts"] > 1, bool(row["stalls"]), row["chunks"]))
+    stalled = max(ended, key=lambda row: (set(row["stall_time"]) == {"upstream"}, row["attempts"] > 1, row["chunks"]))
     steps = [row["trace_id"] for row in ended if row["tags"].get("step")]
     whole = next(trace for trace in steps if steps.count(trace) == 4)
     return {"stream": f"/streams/{stalled['stream_id']}", "trace": f"/traces/{whole}"}

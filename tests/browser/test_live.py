@@ -105,7 +105,7 @@ async def test_a_client_that_does_not_read_is_the_owner_of_its_stall(weir: Start
         await expect(row.locator(".state")).to_have_text("stalled C")
         await eventually(lambda: _some(row, "client"), "the silence is hatched in the client's colour")
         assert not await _some(row, "upstream")
-    await expect(page.locator("table.ended .badge")).to_have_text("client_disconnect")
+    await expect(page.locator("table.ended .badge")).to_have_text("client disconnect")
 
 
 async def test_a_stream_that_ends_is_told_with_its_outcome(weir: Start, provide: Start, visit: Visit, ask: Ask) -> None:
@@ -132,7 +132,7 @@ async def test_an_operator_stops_a_stream(running: Weir, visit: Visit, ask: Ask)
     await expect(page.locator(ROW).locator(".badge")).to_have_text("streaming")
     page.once("dialog", lambda dialog: dialog.accept())
     await stop.click()
-    await expect(page.locator("table.ended .badge")).to_have_text("operator_abort")
+    await expect(page.locator("table.ended .badge")).to_have_text("operator abort")
     assert b'"error"' in (await asked).body
 
 

@@ -6,6 +6,7 @@ import { stop } from "./stream.js";
 import { COLUMN, paint, SPAN } from "./strips.js";
 
 const NEW_A_FRAME = 40;
+const NEAR = 30; // rows on top that are painted when they get a new place, before the browser has said whether they are in view
 const REORDER = 1; // seconds: an order that changes more often cannot be read
 const LATE = 0.4; // seconds that strips are drawn behind the present, so that tokens are there before their place is
 const STEP = 10; // seconds by which a strip that does not scroll turns its page
@@ -36,7 +37,7 @@ export class Rows {
       const stream = board.streams.get(id);
       const seen = stream && this.seen.has(id);
       if (seen ? words : stream && turn) row.say(stream, now); // words out of sight are read by machines only, which have time
-      if (seen) row.paint(stream, now - LATE, still);
+      if (seen || (stream && turn && row.place < NEAR)) row.paint(stream, now - LATE, still);
     }
   }
 
@@ -49,7 +50,9 @@ export class Rows {
     for (const stream of board.ordered(now)) {
       const known = this.rows.get(stream.id);
       if (!known && (stream.outcome || (made += 1) > NEW_A_FRAME)) continue;
-      const { element } = known ?? this.make(stream);
+      const row = known ?? this.make(stream);
+      const { element } = row;
+      row.place = place;
       const there = this.body.children[place];
       if (there !== element) this.body.insertBefore(element, there ?? null);
       place += 1;
@@ -99,6 +102,7 @@ class Row {
     this.element = h("tr", { tabindex: 0, onclick: open, "data-id": id }, h("td", { class: "name" }, copyable(id)), h("td", { class: "route" }, route), this.upstream, this.state, this.age, this.last,
       h("td", { class: "strip-cell" }, this.canvas), h("td", {}, this.end));
     this.told = "";
+    this.place = 0;
   }
 
   say(stream, now) {

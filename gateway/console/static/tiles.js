@@ -61,5 +61,5 @@ function arrow(key, worse, share) {
 function blamed(stalls) {
   const all = Object.values(stalls).reduce((sum, hits) => sum + hits, 0);
   const owners = Object.keys(BLAME).filter((owner) => stalls[owner]);
-  return owners.map((owner) => h("span", { class: "part", title: `${stalls[owner]} of ${all} stalls were held by the ${owner}` }, h("span", { class: `blame ${owner}` }, BLAME[owner]), ` ${percent(stalls[owner] / all)}`));
+  return owners.map((owner) => h("span", { class: "part", title: `${stalls[owner]} of ${all} stalls were held by the ${owner}` }, h("span", { class: `blame ${owner}` }, BLAME[owner]), ` ${Math.round((stalls[owner] / all) * 100)} %`));
 }
