@@ -267,7 +267,8 @@ async def test_links(serve: Serve) -> None:
     recorder, session = await serve()
     assert await get(session, "/api/links") == {"links": {}}
     links = {"Jaeger": "http://127.0.0.1:16686/trace/{trace_id}"}
-    recorder.configure(Config.model_validate({**recorder.config.model_dump(), "admin": {"links": links}}))
+    admin = Config.model_validate({"admin": {"links": links}}).admin
+    recorder.configure(recorder.config.model_copy(update={"admin": admin}))
     assert await get(session, "/api/links") == {"links": links}
 
 

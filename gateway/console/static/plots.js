@@ -249,11 +249,14 @@ const QUIET = { drag: { x: false, y: false }, points: { show: false } };
 /** Where a plot lies within its parent, in pixels: [left, right] of what is drawn; so that it keeps to the axis of the lanes above it. */
 const within = (place, side, fallback) => () => place?.()?.[side] ?? fallback;
 
+/** The range of gaps: a few that are tiny beside the median would press all others together, and run out of the picture instead. */
+const fromMedian = (median) => (u, min, max) => around(u, Math.max(min, (median ?? 0) / 30), max);
+
 /** Gaps between arrivals over the life of a stream, on a logarithmic scale, stalls shaded by their owner. */
 export function gaps(parent, { at, lengths, stalls, marks, seams, end, place }, signal) {
   const options = {
     padding: [8, within(place, 1, 8), 0, 0],
-    scales: { x: { time: false, range: [0, end] }, y: { distr: 3, range: around } },
+    scales: { x: { time: false, range: [0, end] }, y: { distr: 3, range: fromMedian(marks[0]?.[0]) } },
     axes: [secondsAxis({ size: 34 }), { ...logAxis(), size: within(place, 0, 62) }],
     series: [{}, { stroke: () => colour("flow"), fill: () => colour("flow"), width: 0, paths: uPlot.paths.bars({ size: [0.7, 4, 1] }), fillTo: (u) => u.scales.y.min, points: { show: false } }],
     cursor: QUIET,
