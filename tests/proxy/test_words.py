@@ -18,7 +18,7 @@ from tests.rig.client import wait_until
 DIALECTS = pytest.mark.parametrize("dialect", TONGUES)
 IN_ONE_PIECE = {"gemini", "ollama"}
 """Dialects whose tool calls come whole: the tongue's second piece is a second call."""
-EVEN, ODD = "0" * 32, "f" * 32
+EVEN, ODD = "0" * 31 + "1", "f" * 32
 """Traces that no sample below 100% has in it, and that every one above 0% has."""
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.answer import fold
@@ -29,6 +29,7 @@ def seen(observer: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dialect", TONGUES)
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_cut_is_the_same_text(dialect: str, data: st.DataObject) -> None:
     """However a stream is cut into reads, its words are those of its events, and all else is seen as without writing them down."""

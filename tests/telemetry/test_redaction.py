@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.telemetry.redaction import MARK, SHAPES, Redactor, redacted
@@ -73,6 +73,7 @@ def test_what_only_looks_so_stays(text: str) -> None:
 
 
 @EACH
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_key_in_pieces_is_struck_out(key: str, data: st.DataObject) -> None:
     """However a text is cut, what is shown of it has no key in it, and is the same in the end."""
