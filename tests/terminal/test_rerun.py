@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import orjson
@@ -65,28 +66,24 @@ async def through(gate: Any, make: Any, provider: Any, dialect: str) -> tuple[St
 
 
 def moments(record: StreamRecord) -> list[float]:
-    """Return when each arrival came, in seconds after the first."""
-    times, at = [], 0.0
-    for ticks in record.cadence.ticks:
-        at += ticks / 10_000
-        times.append(at)
+    """Return when each token came, in seconds after the first; several may share one read."""
+    many, times = dict(record.cadence.counts), list[float]()
+    for place, ticks in enumerate(accumulate(record.cadence.ticks)):
+        times += [ticks / 10_000] * many.get(place, 1)
     return times
 
 
 def same(first: StreamRecord, again: StreamRecord) -> None:
     """Check that two records tell of the same stream."""
     assert (again.outcome, again.cadence.chunks) == (first.outcome, first.cadence.chunks), (first.error, again.error)
-    assert again.cadence.stall_count == first.cadence.stall_count
-    assert again.cadence.stall_time.keys() == first.cadence.stall_time.keys()
-    for blame, length in first.cadence.stall_time.items():
-        assert again.cadence.stall_time[blame] == pytest.approx(length, abs=NEAR)
-    assert again.ttft == pytest.approx(first.ttft, abs=NEAR) if first.ttft is not None else again.ttft is None
+    assert moments(again) == pytest.approx(moments(first), abs=NEAR)
+    assert (again.ttft is None) == (first.ttft is None)
+    assert again.ttft == pytest.approx(first.ttft, abs=NEAR) if first.ttft is not None else True
     assert again.duration == pytest.approx(first.duration, abs=2 * NEAR)
-    if again.cadence.arrivals == first.cadence.arrivals:
-        assert moments(again) == pytest.approx(moments(first), abs=NEAR)
-    else:  # two reads fell into one
-        assert abs(again.cadence.arrivals - first.cadence.arrivals) <= 3
-        assert moments(again)[-1] == pytest.approx(moments(first)[-1], abs=NEAR)
+    if "gateway" in first.cadence.stall_time | again.cadence.stall_time:
+        return  # this machine was too busy for its own loop, which says so, and says nothing of the replay
+    assert again.cadence.stall_count == first.cadence.stall_count
+    assert again.cadence.stall_time == pytest.approx(first.cadence.stall_time, abs=NEAR)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
