@@ -37,10 +37,10 @@ async def _content(admin: Admin, stream_id: str) -> Any:
 
 
 def load(file: Path) -> Recording:
-    """Read a record that was saved as JSON, with its text if that was put beside it as `content`. Raises NotARecording."""
+    """Read a record that was saved as JSON, with its text if that was put beside it as `said`. Raises NotARecording."""
     try:
         view = orjson.loads(file.read_bytes())
-        return read(view, view.get("content") if isinstance(view, dict) else None)
+        return read(view, view.get("said") if isinstance(view, dict) else None)
     except OSError as error:
         raise NotARecording(f"{file}: {error.strerror}") from None
     except orjson.JSONDecodeError:

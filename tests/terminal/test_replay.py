@@ -36,7 +36,7 @@ def stalled(make_record: Any) -> Any:
 def saved(stalled: Any, tmp_path: Path) -> Path:
     """It as a file, with its text beside it."""
     view = detail(account(stalled))
-    view["content"] = {"text": "one two\x1b[2J three", "reasoning": "", "tools": [], "cuts": [3, 7, 11, 14, 17]}
+    view["said"] = {"text": "one two\x1b[2J three", "reasoning": "", "tools": [], "cuts": [3, 7, 11, 14, 17]}
     (tmp_path / "stream.json").write_bytes(orjson.dumps(view))
     return tmp_path / "stream.json"
 
