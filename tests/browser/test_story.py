@@ -18,8 +18,9 @@ from dashboards.rules import rules
 from gateway.sim.load import Load, traffic
 from gateway.sim.tempers import Temper
 from gateway.sim.witness import StreamResult
-from tests.dashboards.conftest import hurried
+from tests.dashboards.conftest import hurried, prometheus  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.browser
 Fixture = Callable[..., Any]
 BOARD = Path(__file__).parents[2] / "dashboards" / "upstream.json"
 GOOD = Temper(ttft="420ms", gap="40ms", tokens=100)
@@ -96,9 +97,13 @@ async def firing(server: Any) -> list[tuple[str, str, str]]:
     return sorted(each for each in told if each[0] == "WeirFirstTokenSlow")
 
 
-@pytest.mark.slow
 async def test_a_provider_whose_first_token_is_late_is_found_and_left(
-    weir: Fixture, provide: Fixture, prometheus: Fixture, eventually: Fixture, tmp_path: Path
+    weir: Fixture,
+    provide: Fixture,
+    prometheus: Fixture,  # noqa: F811 - a fixture's name
+    eventually: Fixture,
+    visit: Fixture,
+    tmp_path: Path,
 ) -> None:
     """From 420 ms to 1.8 s while answers take as long as before: the alert fires for that upstream alone, the console and the dashboard
     point to it, new streams go elsewhere, open ones end where they began."""
@@ -126,6 +131,7 @@ async def test_a_provider_whose_first_token_is_late_is_found_and_left(
         assert after[0] > 1.7
         assert after[1] == pytest.approx(before[1], rel=0.1)
         await the_console_points(gateway)
+        await its_pages_point(gateway, visit)
         await the_dashboard_points(server)
         await where_they_began(gateway, open_before)
 
@@ -140,6 +146,14 @@ async def the_console_points(gateway: Any) -> None:
     assert chat["next"][0]["upstream"] == "west"
     slow = await gateway.streams("&slow=true&route=report")
     assert {row["upstream"] for row in slow} == {"east"}
+
+
+async def its_pages_point(gateway: Any, visit: Fixture) -> None:
+    """Who looks sees it: the route's p95 is marked as over its objective, and the next request goes to the other upstream."""
+    live = await visit(gateway, "/?route=report")
+    await live.locator("[data-figure=ttft_p95]").get_by_text("over SLO").wait_for()
+    routes = await visit(gateway, "/routes")
+    await routes.get_by_text("Next request: west").wait_for()
 
 
 async def the_dashboard_points(server: Any) -> None:
