@@ -26,7 +26,7 @@ from gateway.telemetry.overview import STEP, worse
 from gateway.telemetry.prometheus import render
 from gateway.telemetry.query import MOST, Cursor, Query
 from gateway.telemetry.recorder import Recorder
-from gateway.telemetry.store import Kept, StoreUnreadable
+from gateway.telemetry.store import MOST_STEPS, Kept, StoreUnreadable
 
 INDEX = {
     "/metrics": "metrics for Prometheus, OpenMetrics with exemplars when asked for",
@@ -189,13 +189,20 @@ class Api:
         trace_id, now = request.match_info["trace_id"].lower(), time.monotonic()
         store = self._recorder.store
         ended = await asyncio.to_thread(store.trace, trace_id) if store is not None else []
+        total = await asyncio.to_thread(store.total, trace_id) if store is not None and len(ended) == MOST_STEPS else None
         rows = [step(self._account(kept), kept.ended) for kept in ended]
         live = [stream for stream in self._recorder.live.streams.values() if stream.record.trace_id == trace_id]
-        rows += [self._live_summary(stream, now) for stream in live]
+        running = [self._live_summary(stream, now) for stream in live]
+        rows += running
         if not rows:
             return answer({"error": "no stream of this trace is live or stored"}, 404)
-        totals = {name: _sum(rows, name) for name in ("cost_usd", "input_tokens", "output_tokens")}
-        return answer({"trace_id": trace_id, "streams": rows, "total": totals, "now": _clock()})
+        if total is not None and total.streams > len(ended):
+            sums = {"cost_usd": total.cost, "input_tokens": total.input_tokens, "output_tokens": total.output_tokens}
+            told, count = [sums, *running], total.streams + len(running)
+        else:
+            told, count = rows, len(rows)
+        totals = {"streams": count} | {name: _sum(told, name) for name in ("cost_usd", "input_tokens", "output_tokens")}
+        return answer({"trace_id": trace_id, "streams": rows, "cut": count > len(rows), "total": totals, "now": _clock()})
 
     def _live(self, query: Query) -> list[LiveStream]:
         """Live streams that answer a query, longest first, from its cursor on."""
@@ -237,14 +244,14 @@ def admin_app(recorder: Recorder, ask: Ask | None = None) -> web.Application:
     add_pages(app)
     app.router.add_get("/api", api.index)
     app.router.add_get("/api/overview", api.overview)
-    app.router.add_get("/api/live", LiveFeed(recorder).serve)
+    app.router.add_get("/api/live", LiveFeed(recorder).serve, allow_head=False)
     app.router.add_get("/metrics", api.metrics)
     app.router.add_get("/healthz", api.health)
     app.router.add_get("/api/streams", api.streams)
     app.router.add_get("/api/streams/{stream_id}", api.stream)
     words = WordsApi(recorder)
     app.router.add_get("/api/streams/{stream_id}/content", words.content)
-    app.router.add_get("/api/streams/{stream_id}/text", words.text)
+    app.router.add_get("/api/streams/{stream_id}/text", words.text, allow_head=False)
     app.router.add_post("/api/streams/{stream_id}/abort", api.abort)
     app.router.add_post("/api/reload", api.reload)
     app.router.add_get("/api/routes", api.routes)

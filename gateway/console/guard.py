@@ -14,6 +14,9 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/healthz", *ADDRESSES})
 _PAGES = ("/static/", "/streams/", "/traces/")
 """Documents and files of the console hold no fact of any stream: they ask for the token, and then ask the API with it."""
+_FEEDS = frozenset({"/api/live", "/api/streams/{stream_id}/text"})
+"""What goes on for as long as somebody listens: a page of another site could not read it, but could make it cost something."""
+_ELSEWHERE = frozenset({"cross-site", "same-site"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -27,6 +30,8 @@ class Guard:
         """Say no to whom no path is open, and to a change that a form on some page could have made a browser ask for."""
         if refusal := self._stranger(request):
             return refusal
+        if _path(request) in _FEEDS and request.headers.get("Sec-Fetch-Site", "") in _ELSEWHERE:
+            return answer({"error": "a page of another site may not listen here"}, 403)
         known = request.match_info.http_exception is None
         if known and request.method not in _SAFE and request.content_type != "application/json":
             return answer({"error": "a change needs Content-Type: application/json"}, 415)
@@ -45,6 +50,12 @@ class Guard:
         refusal = answer({"error": "a bearer token is needed"}, 401)
         refusal.headers["WWW-Authenticate"] = "Bearer"
         return refusal
+
+
+def _path(request: web.Request) -> str | None:
+    """Return the path as it was added to the application, with the names of its parts."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
 
 
 def _bears(header: str, token: str) -> bool:

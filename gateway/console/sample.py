@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.core.owners import Blame
 from gateway.telemetry.account import ERROR_OUTCOMES, Account
-from gateway.telemetry.overview import LEFT
+from gateway.telemetry.overview import LEFT, delayed
 from gateway.telemetry.store import ended_unix
 
 
@@ -24,7 +24,7 @@ def sample(told: list[Account], cut: bool) -> dict[str, Any]:
         "from": min(ends, default=None),
         "to": max(ends, default=None),
         "spoke": len(spoke),
-        "stalled": sum(record.stalled for record in spoke),
+        "stalled": sum(delayed(record) for record in spoke),
         "left": sum(each.record.outcome in LEFT for each in told),
         "failed": sum(each.record.outcome in ERROR_OUTCOMES for each in told),
         "ttft": _known(told, lambda each: each.ttft),

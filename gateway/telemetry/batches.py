@@ -71,6 +71,11 @@ class Batches(Generic[Item]):
                 self._wake.notify()
         return True
 
+    def refuse(self) -> None:
+        """Count an item that had no room elsewhere."""
+        with self._wake:
+            self._refused += 1
+
     def close(self, seconds: float) -> bool:
         """Write what is queued, for at most `seconds`, and count the rest as dropped; blocks, and twice is once.
 

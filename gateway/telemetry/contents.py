@@ -23,7 +23,7 @@ _DECODER = msgspec.msgpack.Decoder(Content)
 
 
 class Room:
-    """Counts the bytes of words that wait: taken in the loop, given back in the store's thread."""
+    """Counts the bytes of what waits: taken in the loop, given back in the store's thread."""
 
     def __init__(self, size: int = WAITING) -> None:
         self._left = size

@@ -49,6 +49,7 @@ class Feedbacks:
         self._host, self._told, self._count = host, told, count
         self._recent = Recent()
         self._waiting: dict[str, Opinion] = {}
+        self._unknown: dict[str, Opinion] = {}
         self._said = 0
         self._swept_at = time.monotonic()
 
@@ -74,7 +75,12 @@ class Feedbacks:
 
     def waiting(self, stream_id: str) -> Opinion | None:
         """Return what has been said of a stream that lives."""
-        return self._waiting.get(stream_id)
+        return self._waiting.get(stream_id) or self._unknown.get(stream_id)
+
+    def close(self) -> None:
+        """Count what waits as lost: whoever comes after this recorder does not know of it."""
+        for stream_id in [*self._waiting, *self._unknown]:
+            self._drop(stream_id)
 
     def answered(self, answers: Answers) -> None:
         """Hear what became of opinions: count what is new; wait for streams that are not known, or were told while we asked."""
@@ -95,17 +101,18 @@ class Feedbacks:
             self._host.lose("feedback", 1)
 
     def _wait(self, opinion: Opinion) -> None:
-        """Keep the last word on a stream, without a comment that its route does not keep; the oldest go when there are too many."""
-        stream, before = self._host.live.streams.get(opinion.stream_id), self._waiting.get(opinion.stream_id)
+        """Keep the last word on a stream, without a comment that its route does not keep; the oldest go when there are too many, those on
+        streams that nobody knows before others: anybody can make up ids."""
+        stream, before = self._host.live.streams.get(opinion.stream_id), self.waiting(opinion.stream_id)
         if before is not None and before.at > opinion.at:
             return
         if opinion.comment is not None and stream is not None and not self.keeps(stream.record.route):
             opinion = Opinion(opinion.stream_id, opinion.score, None, opinion.at)
         self._take(opinion.stream_id)
-        self._waiting[opinion.stream_id] = opinion
+        (self._unknown if stream is None else self._waiting)[opinion.stream_id] = opinion
         self._said += len(opinion.comment or "")
-        while len(self._waiting) > MOST_WAITING or self._said > MOST_SAID:
-            self._drop(next(iter(self._waiting)))
+        while len(self._waiting) + len(self._unknown) > MOST_WAITING or self._said > MOST_SAID:
+            self._drop(next(iter(self._unknown or self._waiting)))
         self._sweep()
 
     def _sweep(self) -> None:
@@ -114,7 +121,8 @@ class Feedbacks:
         if now - self._swept_at < PATIENCE / 10:
             return
         self._swept_at, limit = now, time.time() - PATIENCE  # noqa: TID251 - as `at` is
-        for opinion in [each for each in self._waiting.values() if each.at < limit and each.stream_id not in self._host.live.streams]:
+        every = [*self._waiting.values(), *self._unknown.values()]
+        for opinion in [each for each in every if each.at < limit and each.stream_id not in self._host.live.streams]:
             self._drop(opinion.stream_id)
 
     def _drop(self, stream_id: str) -> None:
@@ -122,7 +130,7 @@ class Feedbacks:
         self._host.lose("feedback", 1)
 
     def _take(self, stream_id: str) -> Opinion | None:
-        if opinion := self._waiting.pop(stream_id, None):
+        if opinion := self._waiting.pop(stream_id, None) or self._unknown.pop(stream_id, None):
             self._said -= len(opinion.comment or "")
         return opinion
 

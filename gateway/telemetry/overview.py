@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from gateway.core.buckets import LATENCY_BOUNDS, subdivide
 from gateway.core.owners import Blame
+from gateway.core.record import StreamRecord
 from gateway.telemetry.account import Account
 
 STEP = 10.0
@@ -29,7 +30,8 @@ K = TypeVar("K")
 
 
 class Slice(Struct):
-    """What ended in one step: streams, by upstream too, those that spoke, stalled or were left, and their times to first token by bin."""
+    """What ended in one step: streams, by upstream too, those that spoke, stalled (not by
+    their client's doing alone) or were left, and their times to first token by bin."""
 
     streams: int = 0
     spoke: int = 0
@@ -47,7 +49,7 @@ class Slice(Struct):
             self.upstreams[record.upstream] = self.upstreams.get(record.upstream, 0) + 1
         if record.cadence.chunks:
             self.spoke += 1
-            self.stalled += record.stalled
+            self.stalled += delayed(record)
         for stall in record.cadence.stalls:
             self.stalls[stall.blame] = self.stalls.get(stall.blame, 0) + 1
         if told.ttft is not None:
@@ -86,6 +88,11 @@ class Slice(Struct):
             "stall_rate": self.stalled / self.spoke if self.spoke else None,
             "abort_rate": self.aborted / self.streams if self.streams else None,
         }
+
+
+def delayed(record: StreamRecord) -> bool:
+    """Tell whether a stream stalled for another reason than its own client, who says nothing about whom it was served by."""
+    return record.stalled and set(record.cadence.stall_time) != {"client"}
 
 
 def worse(steps: Sequence[Slice]) -> dict[str, tuple[float, float]]:

@@ -136,6 +136,7 @@ class Recorder:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self.feedback.close()
         self._push_once()
         audiences = [audience for audience in (self.store, self._log, self._spans, self._pushes) if audience is not None]
         await asyncio.gather(*(asyncio.to_thread(audience.close, CLOSING) for audience in audiences))
@@ -242,7 +243,7 @@ class Recorder:
         last_said = self.live.last_said(slot)
         for orphan in self.live.hello(slot, message.pid, time.monotonic()):
             self._tell(_died(orphan, last_said), orphan.announced, None)
-        if self.onlookers.watching.on and slot in self._feeds:
+        if slot in self._feeds:  # also when nobody looks on: a recorder before this one may have died with somebody who did
             self._feeds[slot].watching(self.onlookers.watching)
 
     def _heard(self, message: Heard, slot: int) -> None:  # noqa: ARG002 - the shape of every handler

@@ -21,8 +21,12 @@ from gateway.telemetry.schema import ADD_TAG, prepare
 from gateway.telemetry.upkeep import Upkeep
 
 QUEUE, BATCH, WINDOW = 10_000, 500, 0.2
+QUEUE_BYTES = 256 << 20
+"""Memory of records that wait for the store's thread, which a long stream takes half a MiB of."""
 LOCK_WAIT = 2.0
 MAX_SIZE = 1 << 30
+MOST_STEPS = 1000
+"""Streams of one trace that are read one by one."""
 CACHE_KIB = 16 * 1024
 """Enough for the inner pages of the indexes over random ids: with SQLite's own 2 MiB most inserts would read from the file."""
 _INSERT = (
@@ -69,6 +73,15 @@ class Kept(Struct, frozen=True):
     feedback: Opinion | None = None
 
 
+class Total(Struct, frozen=True):
+    """How many ended streams a trace has, and their sums, None where nothing is known: cost in USD, tokens."""
+
+    streams: int
+    cost: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+
+
 class StoreUnreadable(Exception):
     """The store cannot be read just now."""
 
@@ -91,7 +104,7 @@ class Store:
         self._upkeep = Upkeep(self.path, retention, max_size)
         self._done, self._keeps, self._answered = done, keeps, answered
         self._connection: sqlite3.Connection | None = None
-        self._room = contents.Room()
+        self._room, self._queue = contents.Room(), contents.Room(QUEUE_BYTES)
         self.set_aside = 0
         self.batches: Batches[Row] = Batches("rows", self._write, limit=QUEUE, batch=BATCH, window=WINDOW)
 
@@ -116,7 +129,14 @@ class Store:
         self.batches.start()
 
     def put(self, account: Account | None, receipt: Receipt | None) -> bool:
-        return self.batches.put(Row(account, receipt))
+        size = _weight(account)
+        if not self._queue.take(size):
+            self.batches.refuse()
+            return False
+        if not self.batches.put(Row(account, receipt)):
+            self._queue.give(size)
+            return False
+        return True
 
     def say(self, opinion: Opinion) -> bool:
         """Join an opinion to its stream, after everything that was put before it; False when too much waits: streams come first."""
@@ -145,6 +165,7 @@ class Store:
             return self._commit(_Batch(accounts, opinions, contents.rows(said)))
         finally:
             self._room.give(sum(len(one.data) for one in said))
+            self._queue.give(sum(_weight(account) for account in accounts))
             self._done([row.receipt for row in batch if row.receipt is not None])
 
     def _commit(self, batch: _Batch) -> int:
@@ -219,8 +240,12 @@ class Store:
         return next(iter(self._read(f"{SOURCE} WHERE streams.stream_id = ?", [stream_id])), None)
 
     def trace(self, trace_id: str) -> list[Kept]:
-        """Return the ended streams of one trace, oldest first, at most 1000. Raises StoreUnreadable."""
-        return self._read(f"{SOURCE} WHERE trace_id = ? ORDER BY received LIMIT 1000", [trace_id])
+        """Return the ended streams of one trace, oldest first, at most MOST_STEPS. Raises StoreUnreadable."""
+        return self._read(f"{SOURCE} WHERE trace_id = ? ORDER BY received LIMIT {MOST_STEPS}", [trace_id])
+
+    def total(self, trace_id: str) -> Total:
+        """Return what all ended streams of one trace took. Raises StoreUnreadable."""
+        return Total(*self._select(_TOTAL, [trace_id])[0])
 
     def content(self, stream_id: str) -> bytes | None:
         """Return the words of an ended stream as JSON, None where none are kept. Raises StoreUnreadable."""
@@ -252,6 +277,10 @@ class Store:
             raise StoreUnreadable(str(error)) from error
 
 
+_TOTAL = (
+    "SELECT count(*), sum(cost), sum(json_extract(record, '$.usage.input')), sum(json_extract(record, '$.usage.output')) "
+    "FROM streams WHERE trace_id = ?"
+)
 _KEPT = "record, streams.ended, cost, streams.stream_id, score, comment, at"
 
 
@@ -262,6 +291,11 @@ def _kept(text: str, ended: float, cost: float | None, *said: Any) -> Kept:
 def ended_unix(record: StreamRecord) -> float:
     """Return when a record ended, in unix seconds."""
     return record.unix_ns(record.received_at if record.ended_at is None else record.ended_at) / 1e9
+
+
+def _weight(account: Account | None) -> int:
+    """Return about how many bytes an account takes in memory: 36 for each arrival, 92 more where it brought other than one token."""
+    return 0 if account is None else 4096 + 36 * len(account.record.cadence.ticks) + 92 * len(account.record.cadence.counts)
 
 
 def _row(account: Account) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from gateway.telemetry.schema import forget_oldest
 
 SWEEP_EVERY, SWEEP_ROWS = 60.0, 2000
 STEP_ROWS, STEP_SECONDS = 50, 0.1
-"""What is over the size goes in steps of so many rows, for no longer than this in one write."""
+"""What is over the size goes in steps of so many rows, for no longer than this in one write unless the write itself brought it."""
 WAL_ROOM = 16 << 20
 """Bytes of the write-ahead log that are part of its working: a quarter of the size, this at most."""
 SPARE = 16
@@ -37,6 +37,7 @@ class Upkeep:
         self._file_room = max_size - self._log_room
         self._row_room = self._file_room - max_size // SPARE
         self._swept_at = -inf
+        self._left = inf
         self.size = 0
         self.oldest: float | None = None
 
@@ -57,15 +58,19 @@ class Upkeep:
         return _bytes(self._log) > self._log_room and self._measure() > self.max_size
 
     def sweep(self, transaction: sqlite3.Connection) -> None:
-        """Delete what is older than the retention, and the oldest while the rows are larger than they may be: a piece of it at a time."""
+        """Delete what is older than the retention, and the oldest while the rows are larger than they may be: a piece of it at a time.
+
+        However long that takes, at least as much goes as has come since the last time: else who writes fast would outrun it.
+        """
         now = time.monotonic()
         if now - self._swept_at >= SWEEP_EVERY:
             limit = time.time() - self._retention  # noqa: TID251 - retention is kept by the calendar, as `ended` is
             if forget_oldest(transaction, limit, SWEEP_ROWS) < SWEEP_ROWS:
                 self._swept_at = now
-        while _used(transaction) > self._row_room and time.monotonic() - now < STEP_SECONDS:
+        while (used := _used(transaction)) > self._row_room and (used > self._left or time.monotonic() - now < STEP_SECONDS):
             if not forget_oldest(transaction, inf, STEP_ROWS):
                 break
+        self._left = used
 
     def settle(self, connection: sqlite3.Connection) -> None:
         """After a write: give free pages back to the disk, some at a time, and see how large the file is. What fails is tried again."""

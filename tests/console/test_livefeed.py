@@ -117,3 +117,17 @@ async def test_a_page_that_takes_nothing_is_let_go(serve: Serve, make_record: Ma
     await wait_until(flood, "the page is let go", 30.0)
     writer.close()
     assert reader is not None
+
+
+@pytest.mark.parametrize("path", ["/api/live", "/api/streams/stream-1/text"])
+async def test_a_feed_is_for_who_reads_it(serve: Serve, path: str) -> None:
+    """HEAD would never end, and a page of another site could not read what it makes us tell: neither is let in."""
+    recorder, session = await serve()
+    async with session.head(path) as reply:
+        assert reply.status == 405
+    for site in ("cross-site", "same-site"):
+        async with session.get(path, headers={"Sec-Fetch-Site": site}) as reply:
+            assert reply.status == 403
+    async with session.get(path, headers={"Sec-Fetch-Site": "same-origin"}) as reply:
+        assert reply.status in (200, 404)
+    await wait_until(lambda: not len(recorder.onlookers), "nobody is left")

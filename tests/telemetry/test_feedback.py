@@ -246,3 +246,27 @@ async def test_the_stream_is_judged_by_its_record(recorder: Recorder, make_recor
     for number in (1, 2, 3):
         recorder.receive(Feedback(f"stream-{number}", -1))
     assert await counted(recorder, 3) == {("chat", "-1", "slow"): 1, ("chat", "-1", "stalled"): 1, ("unmatched", "-1", "fine"): 1}
+
+
+async def test_made_up_ids_do_not_push_out_what_is_said_of_running_streams(
+    recorder: Recorder, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where too much waits, feedback on streams that nobody knows goes before that on streams which live, however old that is."""
+    monkeypatch.setattr(feedback, "MOST_WAITING", 5)
+    recorder.receive(Begun(make_record(1, ended_at=None)))
+    recorder.receive(Feedback("stream-1", -1))
+    for number in range(20):
+        recorder.receive(Feedback(f"nobody-{number}", 1))
+    await settled(recorder)
+    assert (lost(recorder), recorder.feedback.waiting("stream-1") is not None) == (16, True)
+
+
+async def test_what_waits_when_the_recorder_closes_is_counted(recorder: Recorder, make_record: MakeRecord) -> None:
+    """Nobody who comes after it knows of it."""
+    recorder.receive(Begun(make_record(1, ended_at=None)))
+    recorder.receive(Feedback("stream-1", -1))
+    recorder.receive(Feedback("nobody", -1))
+    await settled(recorder)
+    assert lost(recorder) == 0
+    await recorder.close()
+    assert lost(recorder) == 2

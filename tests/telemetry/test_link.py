@@ -10,8 +10,10 @@ import pytest
 
 from gateway.core.messages import Ack, Begun, Ended, FromWorker, Hello, Moved
 from gateway.core.record import StreamRecord
+from gateway.proxy.headers import MAX_TAG, MAX_TAGS
+from gateway.stream.cadence import MAX_STALLS, MOST_TICKS, CadenceMeter
 from gateway.telemetry import link as module
-from gateway.telemetry.link import DirectLink, SocketLink
+from gateway.telemetry.link import LARGEST, DirectLink, SocketLink
 
 Pair = tuple[socket.socket, socket.socket]
 MakeRecord = Callable[..., StreamRecord]
@@ -164,3 +166,18 @@ def test_direct_link_counts_a_recorder_that_raises(make_record: MakeRecord) -> N
     link = DirectLink(receive)
     link.send(Begun(make_record()))
     assert link.dropped["begun"] == 1
+
+
+def test_the_longest_record_fits(make_record: MakeRecord) -> None:
+    """The end of a stream that is told in full, with all a caller may add to it, is not too large to be told."""
+    meter = CadenceMeter(1.0)
+    for number in range(MOST_TICKS + 100):
+        meter.arrive(100.0 + 2 * number, 3)
+    wide = "\U0001f600" * (MAX_TAG - 1)
+    record = make_record(
+        tags={wide + chr(65 + number): wide + "x" for number in range(MAX_TAGS)}, prompt_name=wide, prompt_version=wide, session_id=wide,
+        cadence=meter.report(),
+    )  # fmt: skip
+    record.attempts *= 8
+    assert (len(record.cadence.ticks), len(record.cadence.counts), len(record.cadence.stalls)) == (MOST_TICKS, MOST_TICKS, MAX_STALLS)
+    assert MAX_TAG * 4 * MAX_TAGS < len(msgspec.msgpack.encode(Ended(1 << 40, record))) < LARGEST * 0.95

@@ -66,7 +66,7 @@ def test_the_figures_are_those_of_the_streams(ended: Callable[..., Account]) -> 
     for ttft in times:
         overview.add(ended(ttft), 50.0)
     stalls = [Stall(at=101.0, length=2.0, blame="client", chunk=1), Stall(at=104.0, length=1.0, blame="upstream", chunk=2)]
-    overview.add(ended(0.5, cadence=Cadence(chunks=5, stalls=stalls, stall_count=2, stall_time={"client": 2.0})), 50.0)
+    overview.add(ended(0.5, cadence=Cadence(chunks=5, stalls=stalls, stall_count=2, stall_time={"client": 2.0, "upstream": 1.0})), 50.0)
     overview.add(ended(0.5, outcome="client_disconnect"), 50.0)
     overview.add(ended(0.5, outcome="client_stalled"), 50.0)
     overview.add(ended(outcome="rejected", cadence=Cadence(), first_token_at=None), 50.0)
@@ -134,3 +134,13 @@ def test_chance_is_no_trend(ended: Callable[..., Account]) -> None:
     for second in range(0, 900, 50):
         few.add(ended(9.0 if second > 800 else 0.1), float(second))
     assert worse(few.read(899.0)[1]) == {}
+
+
+@pytest.mark.parametrize(("held", "rate"), [({"client": 2.0}, 0.0), ({"client": 2.0, "gateway": 1.0}, 1.0), ({"upstream": 1.0}, 1.0)])
+def test_a_slow_client_is_not_held_against_who_served_it(ended: Callable[..., Account], held: dict[Blame, float], rate: float) -> None:
+    """A stream whose every stall was its client's is none that stalled; its stalls are counted by blame all the same."""
+    one = Slice()
+    stalls = [Stall(at=101.0, length=length, blame=blame, chunk=1) for blame, length in held.items()]
+    one.add(ended(0.5, cadence=Cadence(chunks=5, stalls=stalls, stall_count=len(stalls), stall_time=held)))
+    assert one.figures(900)["stall_rate"] == rate
+    assert one.stalls == dict.fromkeys(held, 1)

@@ -234,3 +234,20 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_records_that_wait_are_bounded_by_their_memory(tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long streams fill the queue sooner than many short ones, and what is refused is counted; once written there is room again."""
+    long = account(make_record(1, cadence=Cadence(chunks=12_288, ticks=[1] * 4096, counts=[(place, 3) for place in range(4096)])))
+    monkeypatch.setattr(module, "QUEUE_BYTES", 2 << 20)
+    store = Store(str(tmp_path / "weir.db"), 3600, lambda _: None)
+    assert [store.put(long, None) for _ in range(5)] == [True, True, True, False, False]
+    assert store.put(account(make_record(2)), None)
+    assert store.batches.dropped == 2
+    store.start()
+    due = time.monotonic() + 10
+    while not store.put(long, None) and time.monotonic() < due:
+        time.sleep(0.01)
+    store.close(5)
+    assert len(store.find(Query())) == 2
+    assert time.monotonic() < due

@@ -179,3 +179,16 @@ def test_how_far_it_reaches_is_known_from_the_start(tmp_path: Path, write: Calla
     assert again.reach(now_unix()) == pytest.approx(50_000 - 2, abs=30)
     assert again.size > 0
     again.close(5)
+
+
+def test_who_writes_fast_does_not_outrun_the_deleting(tmp_path: Path, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no time to delete what is over the size, each write deletes as much as it brought: the file does not grow on."""
+    monkeypatch.setattr(upkeep, "STEP_SECONDS", 0.0)
+    path = tmp_path / "weir.db"
+    store, sizes = started(path), []
+    for _ in range(30):
+        write(store, 60)
+        sizes.append(on_disk(path))
+    store.close(5)
+    assert store.batches.dropped == 0
+    assert MIB < sizes[-1] < 3 * MIB

@@ -107,3 +107,20 @@ def test_who_looks_on_from_within_needs_no_link(make_config: MakeConfig, make_re
     recorder.receive(Begun(make_record(1, ended_at=None)))
     recorder.receive(Heard("stream-1", [1.0], [1]))
     assert eye.told[1:] == [("begun", "stream-1"), ("stream-1", [1.0], [1], None)]
+
+
+async def test_a_worker_is_told_that_nobody_looks_on_any_more(make_config: MakeConfig, pair: Any) -> None:
+    """A recorder that follows one which died while somebody looked on says so to its workers: they would tell tokens for ever."""
+    worker, ear = pair
+    orders: list[Abort | Watching] = []
+    first = Recorder(make_config())
+    feed = first.connect(ear, 0)
+    link = SocketLink(worker, list, orders.append)
+    link.start()
+    first.watch(Eye())
+    await wait_until(lambda: Watching(True) in orders)
+    feed.close()
+    feed = Recorder(make_config()).connect(ear, 0)
+    await wait_until(lambda: orders[-1] == Watching(False))
+    await link.close()
+    feed.close()

@@ -54,7 +54,7 @@ function draw(main, told, outward) {
 function totals(told, steps, all) {
   const unpriced = steps.filter(({ step }) => step.state === "ended" && step.cost_usd === null).length;
   return [
-    ["streams", count(steps.length)],
+    ["streams", [count(told.total.streams), told.cut ? h("span", { class: "faint" }, ` the first ${count(steps.length)} are shown`) : null]],
     ["from first to last", seconds(all)],
     ["tokens in", count(told.total.input_tokens)],
     ["tokens out", count(told.total.output_tokens)],
