@@ -28,14 +28,14 @@ def test_lists_hold_what_is_known(make_record: MakeRecord) -> None:
 
 
 def test_gaps_are_added_up(make_record: MakeRecord) -> None:
-    """The bins of all streams are one histogram, in order, with the open one last."""
+    """The bins of all streams are one histogram, in order, with the open one last; who only held itself up is not stalled."""
     one = make_record(1, cadence=Cadence(chunks=4, gaps=[(0.04, 1), (INF, 2)], stall_count=1, stall_time={"client": 1.5}))
-    two = make_record(2, cadence=Cadence(chunks=3, gaps=[(0.02, 3), (0.04, 4)]))
+    two = make_record(2, cadence=Cadence(chunks=3, gaps=[(0.02, 3), (0.04, 4)], stall_count=2, stall_time={"client": 1.0, "upstream": 2.0}))
     silent = make_record(3, cadence=Cadence(), outcome="client_disconnect")
     told = sample([account(record) for record in (one, two, silent)], cut=False)
     assert told["gaps"] == [(0.02, 3), (0.04, 5), (INF, 2)]
     assert (told["spoke"], told["stalled"], told["left"]) == (2, 1, 1)
-    assert told["stall_time"] == {"client": 1.5}
+    assert told["stall_time"] == {"client": 2.5, "upstream": 2.0}
 
 
 def test_nothing_at_all() -> None:

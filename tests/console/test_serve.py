@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core.messages import Ended, FromRecorder, Hello
+from gateway.core.messages import Ended, FromRecorder, Hello, Watching
 from gateway.core.record import StreamRecord
 from gateway.telemetry.query import Query
 from gateway.telemetry.store import Store
@@ -50,6 +50,7 @@ def test_a_process_from_start_to_stop(make_record: Callable[..., StreamRecord], 
             assert health(admin)["status"] == "ok"
             child.send_signal(signal.SIGINT)
             send(worker, Hello(1), Ended(1, make_record(1)))
+            assert msgspec.msgpack.decode(worker.recv(4096), type=FromRecorder) == Watching(False)
             assert msgspec.msgpack.decode(worker.recv(4096), type=FromRecorder).seq == 1
             assert health(admin)["workers"][0]["pid"] == 1
             os.kill(child.pid, signal.SIGSTOP)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.core.buckets import GAP_BOUNDS, with_thresholds
 from gateway.core.record import Cadence, Stall
-from gateway.stream.cadence import BURST_FRAMES, FINE_BOUNDS, FIRST_STALLS, MAX_STALLS, CadenceMeter
+from gateway.stream.cadence import BURST_FRAMES, FINE_BOUNDS, FIRST_STALLS, MAX_STALLS, MOST_TICKS, CadenceMeter
 
 
 def meter(*times: float, threshold: float = 1.0, **options) -> CadenceMeter:
@@ -199,3 +199,12 @@ def test_memory_does_not_grow_with_the_stream():
         growing.arrive(number * 1.5)
         sizes.append(size(growing) if number in {1000, 19_999} else 0)
     assert sizes[1000] == sizes[-1]
+
+
+def test_reads_of_many_tokens_take_little_memory():
+    """At most 16 bytes for each arrival that is kept, however many tokens it brought; counts are told by place as they came."""
+    made = meter()
+    for number in range(MOST_TICKS + 10):
+        made.arrive(100.0 + number, 1 + number % 300)
+    assert sum(sys.getsizeof(kept) for kept in (made.times, made._places, made._brought)) < 16 * (MOST_TICKS + 10)
+    assert made.report().counts == [(place, 1 + place % 300) for place in range(MOST_TICKS) if place % 300]

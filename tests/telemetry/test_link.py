@@ -168,11 +168,12 @@ def test_direct_link_counts_a_recorder_that_raises(make_record: MakeRecord) -> N
     assert link.dropped["begun"] == 1
 
 
-def test_the_longest_record_fits(make_record: MakeRecord) -> None:
-    """The end of a stream that is told in full, with all a caller may add to it, is not too large to be told."""
+@pytest.mark.parametrize(("step", "tokens", "whole"), [(2, 3, True), (7, 300, False)])
+async def test_the_longest_record_is_told(pair: Pair, make_record: MakeRecord, step: int, tokens: int, whole: bool) -> None:
+    """The end of a stream with all a caller may add to it fits a message; one of hours, of reads of hundreds, without its tokens' times."""
     meter = CadenceMeter(1.0)
     for number in range(MOST_TICKS + 100):
-        meter.arrive(100.0 + 2 * number, 3)
+        meter.arrive(100.0 + step * number, tokens)
     wide = "\U0001f600" * (MAX_TAG - 1)
     record = make_record(
         tags={wide + chr(65 + number): wide + "x" for number in range(MAX_TAGS)}, prompt_name=wide, prompt_version=wide, session_id=wide,
@@ -180,4 +181,12 @@ def test_the_longest_record_fits(make_record: MakeRecord) -> None:
     )  # fmt: skip
     record.attempts *= 8
     assert (len(record.cadence.ticks), len(record.cadence.counts), len(record.cadence.stalls)) == (MOST_TICKS, MOST_TICKS, MAX_STALLS)
-    assert MAX_TAG * 4 * MAX_TAGS < len(msgspec.msgpack.encode(Ended(1 << 40, record))) < LARGEST * 0.95
+    assert (len(msgspec.msgpack.encode(Ended(1 << 40, record))) < LARGEST) is whole
+    link = SocketLink(pair[0], lambda: ())
+    link.start()
+    link.send(Ended(0, record))
+    await link.close()
+    (told,) = [message.record for message in messages(pair[1]) if isinstance(message, Ended)]
+    assert (told.tags, told.cadence.chunks) == (record.tags, tokens * (MOST_TICKS + 100))
+    assert told.cadence.ticks == (record.cadence.ticks if whole else [])
+    assert not any(link.dropped.values())

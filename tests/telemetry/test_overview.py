@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.buckets import LATENCY_BOUNDS
+from gateway.core.owners import Blame
 from gateway.core.record import Cadence, Stall, StreamRecord
 from gateway.telemetry.account import Account, account
 from gateway.telemetry.overview import BOUNDS, MOST_ROUTES, STEP, STEPS, Overview, Slice, worse
