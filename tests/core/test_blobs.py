@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.blobs import SHORTEST, STEP, lightened
@@ -58,6 +58,7 @@ def test_what_is_no_base64_stays(text: str) -> None:
     assert lightened(body) == body
 
 
+@settings(deadline=None)
 @given(
     st.recursive(st.text(max_size=40) | st.integers(0, 2000), lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner))
 )
