@@ -142,7 +142,8 @@ async def the_console_points(gateway: Any) -> None:
     assert figures["ttft_p95"] > 1.0
     chat = next(route for route in (await gateway.ask("/api/routes"))["routes"] if route["name"] == "chat")
     estimates = {target["upstream"]: target["seen"][0]["ttft"] for target in chat["targets"]}
-    assert estimates["east"] > 1.0 > estimates["west"]
+    assert estimates["east"] > 1.0
+    assert estimates["west"] < 0.75 * estimates["east"]
     assert chat["next"][0]["upstream"] == "west"
     slow = await gateway.streams("&slow=true&route=report")
     assert {row["upstream"] for row in slow} == {"east"}
@@ -176,7 +177,9 @@ async def the_dashboard_points(server: Any) -> None:
         [series] = await server.query(asked)
         return float(series["value"][1])
 
-    assert await shown("east") > 1.0 > await shown("west")
+    late, other = await shown("east"), await shown("west")
+    assert late > 1.0
+    assert other < 0.75 * late  # a busy machine makes both later
 
 
 async def where_they_began(gateway: Any, ids: set[str]) -> None:
