@@ -81,7 +81,7 @@ class Api:
             }
             for worker in sorted(recorder.live.workers.values(), key=lambda worker: worker.slot)
         ]
-        silent = any(now - worker.heard_at > SILENT for worker in recorder.live.workers.values())
+        silent = not workers or any(now - worker.heard_at > SILENT for worker in recorder.live.workers.values())
         return answer(
             {
                 "status": "degraded" if silent or recorder.lagging(now) else "ok",
@@ -157,11 +157,12 @@ class Api:
             return answer({"error": outcome.error, "problems": outcome.problems, "config_hash": outcome.hash}, status)
         return answer({"config_hash": outcome.hash, "changed": outcome.changed})
 
-    async def routes(self, _: web.Request) -> web.Response:
+    async def routes(self, request: web.Request) -> web.Response:
         recorder, now = self._recorder, time.monotonic()
         what = survey(recorder.live.targets(now), recorder.lately, now)
         reload = {"config_hash": recorder.config_hash, "configured": now - recorder.configured_at, "reload_error": recorder.reload_error}
-        return answer({**reload, "now": _clock(), "routes": [route_view(route, what) for route in recorder.config.routes]})
+        views = [route_view(route, what) for route in recorder.config.routes]
+        return answer({**reload, "base_url": _base_url(recorder, request), "now": _clock(), "routes": views})
 
     async def links(self, _: web.Request) -> web.Response:
         return answer({"links": self._recorder.config.admin.links})
@@ -281,6 +282,14 @@ def _polite(guard: Guard) -> Callable[..., Awaitable[web.StreamResponse]]:
 def _clock() -> float:
     """Return unix seconds: an age in `since` is counted back from it, and pages tell by it how long ago something was."""
     return time.time()  # noqa: TID251 - by the calendar, as what is stored
+
+
+def _base_url(recorder: Recorder, request: web.Request) -> str | None:
+    """Return where apps reach the gateway, for who reached this page by `request`; None where it was left to the system to find a port."""
+    server = recorder.config.server
+    host = request.url.host if server.host in ("0.0.0.0", "::") else server.host  # noqa: S104 - compared, not bound
+    named = f"[{host}]" if host and ":" in host else host
+    return f"http://{named}:{server.port}" if server.port else None
 
 
 def _is_stalled(stream: LiveStream) -> bool:

@@ -1,6 +1,7 @@
 """What one open Live page is shown, and what has happened of it since it was last told: at most one word of each kind on each stream."""
 
-from collections import deque
+import time
+from collections import Counter, deque
 from math import inf
 from typing import Any
 
@@ -16,6 +17,8 @@ MOST_COLUMNS = 620
 """Columns of one stream that are told at once: a strip has 600, which is 30 s."""
 MOST_STALLED = 100
 """Streams that are shown on top of the share because they stall: nobody looks for the others."""
+PAST = 30.0
+"""Seconds for which a stall that is over is told to a page that is opened: as long as a strip."""
 MOST_ENDED = 20
 MOST_WAITING = 50_000
 """Words that may wait for a page that reads slowly; with more it begins anew."""
@@ -32,7 +35,8 @@ class Page:
         self._shown: dict[str, float] = {}
         self._guests: set[str] = set()
         self._swept = self._counted_at = -inf
-        self._active = 0
+        self._active = self._unshown = 0
+        self._stalled_by: dict[str, int] = {}
         self._forget()
 
     def _forget(self) -> None:
@@ -55,7 +59,9 @@ class Page:
         if self._overflowed:
             self.drawn()
         self._sweep(now)
-        event: dict[str, Any] = {"now": now, "active": self._count(now), "shown": len(self._shown), "share": self._share}
+        self._count(now)
+        event: dict[str, Any] = {"now": now, "active": self._active, "shown": len(self._shown), "share": self._share}
+        event |= {"stalled_by": self._stalled_by, "unshown": self._unshown} if self._stalled_by else {}
         event |= {"reset": True} if self._reset else {}
         event |= {"begun": list(self._begun.values())} if self._begun else {}
         event |= {"moved": list(self._moved.values())} if self._moved else {}
@@ -83,7 +89,7 @@ class Page:
             self.moved(stream)
         elif self._mine(stream) and self._room(stream):
             self._shown[stream_id] = -inf
-            self._note(self._begun, stream_id, _row(stream))
+            self._note(self._begun, stream_id, self._row(stream))
 
     def moved(self, stream: LiveStream) -> None:
         stream_id = stream.record.stream_id
@@ -131,8 +137,8 @@ class Page:
 
     def _room(self, stream: LiveStream) -> bool:
         stream_id = stream.record.stream_id
-        if self._recorder.onlookers.watching.shows(stream_id):
-            return len(self._shown) - len(self._guests) < MOST_SHOWN
+        if self._recorder.onlookers.watching.shows(stream_id) and len(self._shown) - len(self._guests) < MOST_SHOWN:
+            return True
         if stream.state != "stalled" or len(self._guests) >= MOST_STALLED:
             return False
         self._guests.add(stream_id)
@@ -157,14 +163,22 @@ class Page:
             for stream_id in [each for each in self._shown if each not in self._recorder.live.streams]:
                 self._leave(stream_id, None)
 
-    def _count(self, now: float) -> int:
-        """Return how many streams live; of one route they are counted once a second."""
+    def _count(self, now: float) -> None:
+        """Count how many streams live; once a second those of one route, and the stalls, by owner, of all of them. A stall that found no
+        room is shown as soon as there is some."""
         streams = self._recorder.live.streams
         if self._route is None:
-            return len(streams)
-        if now - self._counted_at > 1.0:
-            self._counted_at, self._active = now, sum(stream.record.route == self._route for stream in streams.values())
-        return self._active
+            self._active = len(streams)
+        if now - self._counted_at <= 1.0:
+            return
+        self._counted_at = now
+        mine = [stream for stream in streams.values() if self._mine(stream)]
+        stalled = [stream for stream in mine if stream.state == "stalled"]
+        self._active, self._stalled_by = len(mine), dict(Counter(stream.blame for stream in stalled if stream.blame is not None))
+        hidden = [stream for stream in stalled if stream.record.stream_id not in self._shown]
+        for stream in hidden[: MOST_STALLED - len(self._guests)]:
+            self.begun(stream)
+        self._unshown = sum(stream.record.stream_id not in self._shown for stream in hidden)
 
     # What waits to be told.
 
@@ -188,16 +202,17 @@ class Page:
         columns = list(self._tokens[stream_id].values())[-MOST_COLUMNS:]
         return [stream_id, [round(at, 3) for at, _ in columns], [count for _, count in columns], self._answers[stream_id]]
 
-
-def _row(stream: LiveStream) -> View:
-    record = stream.record
-    return {
-        "id": record.stream_id,
-        "route": record.route,
-        "model": record.asked_model,
-        "received": record.received_at,
-        **_state(stream),
-    }
+    def _row(self, stream: LiveStream) -> View:
+        record, now = stream.record, time.monotonic()
+        return {
+            "id": record.stream_id,
+            "route": record.route,
+            "model": record.asked_model,
+            "received": record.received_at,
+            "first_token_at": stream.first_token_at,
+            "stalls": [stall for stall in stream.stalls if stall[1] > now - PAST],
+            **_state(stream),
+        }
 
 
 def _state(stream: LiveStream) -> View:

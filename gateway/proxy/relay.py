@@ -4,6 +4,7 @@ import asyncio
 
 from gateway.core.errors import ClientStalled, GatewayError, UpstreamStalled
 from gateway.core.messages import Stalled
+from gateway.core.record import Stall
 from gateway.proxy.plane import Live
 from gateway.proxy.reply import HIGH_WATER
 from gateway.proxy.trial import Trial
@@ -214,13 +215,18 @@ class Relay:
         observer = self.reading.observer
         self.reading.meter.bound()
         if self._live.plane.is_watched and self.reading.is_stream:
-            self._live.plane.show(self._live.record.stream_id, self.reading.meter, observer.first_answer_at)
+            answer = self._live.record.first_answer_at or observer.first_answer_at  # whoever began the answer, if it was resumed
+            self._live.plane.show(self._live.record.stream_id, self.reading.meter, answer)
         if not self._told and observer.first_token_at is not None:
             self.tell_first_token()
             self._live.move("streaming", self._trial.attempt.upstream, observer.first_token_at)
+            if self._live.record.first_token_at is None:  # for a recorder that starts later
+                self._live.record.first_token_at = observer.first_token_at
         if self._silent_since is not None and (heard := observer.last_token_at) != self._silent_since:
             self._silent_since = None
             self._live.move("streaming", self._trial.attempt.upstream, heard or now)
+        if self.reading.is_stream and (missed := self.reading.meter.missed()) is not None:
+            self._tell_missed(missed)
         if self._clogged is not None:
             self._watch_client(now)
         elif (dead := self._dead(now)) is not None:
@@ -279,3 +285,9 @@ class Relay:
         self._silent_since = at
         live.state = "stalled"
         live.plane.tell(Stalled(live.record.stream_id, live.blame(at, now), "draining" if live.plane.stopping else "streaming", at))
+
+    def _tell_missed(self, stall: Stall) -> None:
+        """Tell of a stall that was over before we looked: this process stood still, most likely."""
+        live = self._live
+        live.plane.tell(Stalled(live.record.stream_id, stall.blame, "draining" if live.plane.stopping else "streaming", stall.at))
+        live.move("streaming", self._trial.attempt.upstream, stall.at + stall.length)

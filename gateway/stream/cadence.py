@@ -50,6 +50,7 @@ class CadenceMeter:
         "_keep",
         "_latest",
         "_longest",
+        "_missed",
         "_notable",
         "_places",
         "_stall_count",
@@ -77,6 +78,7 @@ class CadenceMeter:
         self._first_at = 0.0
         self.last_at: float | None = None
         self._announced: float | None = None
+        self._missed: Stall | None = None
         self._excused = 0.0
         self._excused_at: tuple[float, float] | None = None
         self._closed: float | None = None
@@ -156,6 +158,11 @@ class CadenceMeter:
         self._announced = last
         return True
 
+    def missed(self) -> Stall | None:
+        """Return, once, the latest stall that was over before `overdue` could tell of it: nobody asked while it lasted."""
+        missed, self._missed = self._missed, None
+        return missed
+
     def close(self, now: float) -> None:
         """Say that the stream has ended; a silence that lasted until then is a stall like any other. Only the first call counts."""
         if self._closed is not None:
@@ -166,7 +173,7 @@ class CadenceMeter:
 
     def reopen(self) -> None:
         """Say that the stream goes on after all: a silence that was over with its end is not over yet."""
-        ended, self._closed = self._closed, None
+        ended, self._closed, self._missed = self._closed, None, None
         if ended is None or self.last_at is None or (length := ended - self.last_at) <= self._threshold:
             return
         blame = next((stall.blame for stall in self._stalls if stall.at == self.last_at), None) or self._blamer(self.last_at, ended)
@@ -224,6 +231,8 @@ class CadenceMeter:
         self._stall_count += 1
         self._stall_time[stall.blame] = self._stall_time.get(stall.blame, 0.0) + length
         self._stalls.append(stall)
+        if since != self._announced:
+            self._missed = stall
         if len(self._stalls) > MAX_STALLS:
             self._stalls.remove(min(self._stalls[FIRST_STALLS:], key=lambda kept: kept.length))
 

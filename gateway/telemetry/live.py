@@ -1,6 +1,7 @@
 """What goes on right now: streams begun and not yet ended, and what each worker last said of itself."""
 
 from collections.abc import Iterable, Iterator
+from math import inf
 
 from msgspec import Struct, field
 
@@ -11,21 +12,26 @@ from gateway.core.record import State, StreamRecord
 MOST_LIVE = 50_000
 SILENT = 5.0
 """A worker not heard for this many seconds says nothing about the present any more: its gauges go."""
+MOST_STALLS = 16
+"""Stalls of one live stream that are remembered when they are over."""
 BREAKERS = ("closed", "half_open", "open")
 """Breaker states as the number each is on /metrics; anything else counts as closed."""
 
 
 class LiveStream(Struct):
-    """One stream that has not ended. `since` is monotonic seconds; `announced` counts the stalls already told, by owner."""
+    """One stream that has not ended. `since` and `first_token_at` are monotonic seconds; `announced` counts the stalls already told, by
+    owner, and `stalls` is the latest of those that are over: from, to, owner."""
 
     record: StreamRecord
     slot: int
     state: str
     upstream: str
     since: float
-    blame: str | None = None
+    blame: Blame | None = None
     announced: dict[Blame, int] = field(default_factory=dict)
     confirmed: bool = True
+    first_token_at: float | None = None
+    stalls: list[tuple[float, float, Blame]] = field(default_factory=list)
 
 
 class Worker(Struct):
@@ -109,12 +115,16 @@ class Live:
             return None
         asked = record.served
         since = record.received_at if asked is None else asked.sent_at or asked.dialed_at
-        self.streams[record.stream_id] = LiveStream(record, slot, state, record.upstream, since)
+        self.streams[record.stream_id] = LiveStream(record, slot, state, record.upstream, since, first_token_at=record.first_token_at)
         return self.streams.pop(next(iter(self.streams))) if len(self.streams) > MOST_LIVE else None
 
     def moved(self, message: Moved) -> LiveStream | None:
         """Note where a stream is; returns it, or None when nobody knows it."""
         if stream := self.streams.get(message.stream_id):
+            if stream.state == "stalled" and stream.blame is not None:
+                stream.stalls = [*stream.stalls[1 - MOST_STALLS :], (stream.since, message.at, stream.blame)]
+            if message.state == "streaming":
+                stream.first_token_at = min(message.at, inf if stream.first_token_at is None else stream.first_token_at)
             stream.state, stream.upstream, stream.since, stream.blame = message.state, message.upstream, message.at, None
         return stream
 

@@ -183,6 +183,35 @@ def test_a_stall_is_shown_whatever_the_share(watch: Any, begin: Any, recorder: R
     assert len(page.take(0.3)["begun"]) == MOST_STALLED
 
 
+def test_stalls_that_find_no_room_are_counted_and_shown_later(watch: Any, begin: Any, recorder: Recorder) -> None:
+    """Events say how many streams stall, by owner, shown or not, and how many of them are not shown; one that leaves makes room."""
+    every = begin(4 * MOST_SHOWN)
+    page = watch()
+    shown = ids(page.take(0.0)["begun"])
+    others = [each for each in every if each not in shown]
+    for each in others[: MOST_STALLED + 20]:
+        recorder.receive(Stalled(each, "upstream", "streaming", 7.0))
+    event = page.take(5.0)
+    assert (event["stalled_by"], event["unshown"]) == ({"upstream": MOST_STALLED + 20}, 20)
+    recorder.receive(Moved(others[0], "streaming", "fast", 8.0))
+    event = page.take(10.0)
+    assert (event["stalled_by"], event["unshown"]) == ({"upstream": MOST_STALLED + 19}, 19)
+    assert ids(event["begun"]) == {others[MOST_STALLED]}
+
+
+def test_a_page_that_comes_later_is_told_of_first_tokens_and_past_stalls(watch: Any, begin: Any, recorder: Recorder) -> None:
+    """When a stream first spoke, whoever goes on with it; and its stalls that a strip still shows, with their owner."""
+    [one] = begin(1)
+    now = time.monotonic()
+    recorder.receive(Moved(one, "streaming", "fast", now - 100))
+    for since, owner in ((-90.0, "client"), (-20.0, "upstream")):
+        recorder.receive(Stalled(one, owner, "streaming", now + since))
+        recorder.receive(Moved(one, "streaming", "slow", now + since + 2))
+    [row] = watch().take(now)["begun"]
+    assert row["first_token_at"] == now - 100
+    assert row["stalls"] == [(now - 20, now - 18, "upstream")]
+
+
 def test_a_page_of_one_route_hears_of_no_other(watch: Any, begin: Any, recorder: Recorder, make_record: MakeRecord) -> None:
     """Neither of its streams nor of their ends; how many live is said of that route alone."""
     begin(3)

@@ -47,7 +47,7 @@ def test_a_process_from_start_to_stop(make_record: Callable[..., StreamRecord], 
         )
         try:
             assert msgspec.msgpack.decode(worker.recv(4096), type=FromRecorder) == Hello(child.pid)
-            assert health(admin)["status"] == "ok"
+            assert health(admin)["status"] == "degraded"  # no worker has said that it is there
             child.send_signal(signal.SIGINT)
             send(worker, Hello(1), Ended(1, make_record(1)))
             assert msgspec.msgpack.decode(worker.recv(4096), type=FromRecorder) == Watching(False)

@@ -208,3 +208,17 @@ def test_reads_of_many_tokens_take_little_memory():
         made.arrive(100.0 + number, 1 + number % 300)
     assert sum(sys.getsizeof(kept) for kept in (made.times, made._places, made._brought)) < 16 * (MOST_TICKS + 10)
     assert made.report().counts == [(place, 1 + place % 300) for place in range(MOST_TICKS) if place % 300]
+
+
+def test_a_stall_that_nobody_saw_is_told_once_when_it_is_over() -> None:
+    """Who asks only after the silence hears of it once; one that `overdue` told of while it lasted is not told again."""
+    meter = CadenceMeter(1.0)
+    meter.arrive(0.0)
+    meter.arrive(4.0)
+    missed = meter.missed()
+    assert missed is not None
+    assert (missed.at, missed.length, missed.blame) == (0.0, 4.0, "upstream")
+    assert meter.missed() is None
+    assert meter.overdue(6.0)
+    meter.arrive(7.0)
+    assert meter.missed() is None

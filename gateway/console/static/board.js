@@ -4,29 +4,40 @@ import { Track } from "./strips.js";
 
 const ENDED = 20;
 const LINGER = 1.5; // seconds for which a stream that has ended keeps its row, so that nobody loses sight of it
+const DEAF = 7; // seconds: the feed speaks every five, so that more without a word means that nobody knows what goes on
 const SILENT = 1; // seconds: shorter silences do not change a row's place
 
 export class Board {
   constructor() {
     this.streams = new Map();
     this.ended = [];
-    this.offset = null;
+    this.offset = this.heardAt = null;
+    this.stalledBy = {};
+    this.unshown = 0;
     this.active = this.shown = 0;
     this.share = 1;
     this.told = false;
   }
 
-  /** The server's clock, in seconds. */
+  /** The server's clock, in seconds. It stands still while nothing is heard: what is not known is not drawn as silence. */
   now() {
-    return this.offset === null ? 0 : performance.now() / 1000 + this.offset;
+    return this.offset === null ? 0 : Math.min(performance.now() / 1000, this.heardAt + DEAF) + this.offset;
+  }
+
+  /** For how many seconds nothing has been heard, when that is too long; else null. */
+  deaf() {
+    const passed = this.heardAt === null ? 0 : performance.now() / 1000 - this.heardAt;
+    return passed > DEAF ? passed : null;
   }
 
   /** Take one event of the feed; its times are seconds on the recorder's monotonic clock. */
   take(event) {
-    const offset = event.now - performance.now() / 1000;
+    this.heardAt = performance.now() / 1000;
+    const offset = event.now - this.heardAt;
     this.offset = this.offset === null || offset > this.offset ? offset : this.offset + (offset - this.offset) * 0.05;
     this.told = true;
     [this.active, this.shown, this.share] = [event.active, event.shown, event.share];
+    [this.stalledBy, this.unshown] = [event.stalled_by ?? {}, event.unshown ?? 0];
     if (event.reset) this.streams.clear();
     for (const row of event.begun ?? []) this.begin(row, event.now);
     for (const row of event.moved ?? []) this.streams.get(row.id)?.move(row);
@@ -57,10 +68,6 @@ export class Board {
     const told = [...this.streams.values()].map((stream) => [stream, silence(stream)]);
     return told.sort(([one, a], [other, b]) => b - a || one.track.received - other.track.received).map(([stream]) => stream);
   }
-
-  stalled() {
-    return [...this.streams.values()].filter((stream) => stream.state === "stalled");
-  }
 }
 
 /** One running stream: where it is, and its track. */
@@ -68,7 +75,8 @@ class Stream {
   constructor(row, now) {
     const { id, route, model, received } = row;
     Object.assign(this, { id, route, model, outcome: null, race: null });
-    this.track = new Track(received, now - received < 1 ? received : now);
+    this.track = new Track(received, now - received < 1 ? received : now, row.first_token_at);
+    for (const [from, to, blame] of row.stalls ?? []) this.track.past(from, to, blame);
     this.move(row);
   }
 

@@ -33,12 +33,9 @@ export class Rows {
       this.ordered = now;
       this.order(board, now, held);
     } else if (words) this.add(board);
-    for (const [id, row] of this.rows) {
-      const stream = board.streams.get(id);
-      const seen = stream && this.seen.has(id);
-      if (seen ? words : stream && turn) row.say(stream, now); // words out of sight are read by machines only, which have time
-      if (seen || (stream && turn && row.place < NEAR)) row.paint(stream, now - LATE, still);
-    }
+    const shown = [...this.rows].map(([id, row]) => [row, board.streams.get(id), this.seen.has(id)]).filter(([, stream]) => stream);
+    for (const [row, stream, seen] of shown) if (seen ? words : turn) row.say(stream, now); // words out of sight are read by machines only, which have time
+    for (const [row, stream, seen] of shown) if (seen || (turn && row.place < NEAR)) row.paint(stream, now - LATE, still); // all after all words: nothing is laid out in between
   }
 
   /** Put rows into the order of the board; while they are held, only ones that are new come, at the end. */

@@ -6,6 +6,7 @@ import { colour } from "./plots.js";
 export const SPAN = 30; // seconds across a strip
 export const COLUMN = 0.05; // seconds of one column, as the feed counts
 const KEEP = Math.ceil(SPAN / COLUMN) + 40;
+const UNOWNED = 1.1; // seconds: a longer silence whose owner nobody has told is marked as such
 const GRID = 10; // seconds between two lines
 const FADED = [[0.1, 1], [0.3, 0.72], [Infinity, 0.5]]; // the longer the gap before a token, the paler it is
 const OWNERS = ["upstream", "client", "gateway"];
@@ -13,8 +14,9 @@ const OWNERS = ["upstream", "client", "gateway"];
 /** What is known of one stream's recent tokens: columns of 50 ms with their count and the gap before them, and stalls with their owner. */
 export class Track {
   /** `received` and `known` are seconds on the server's clock; before `known` nobody has told us anything. */
-  constructor(received, known = received) {
+  constructor(received, known = received, spoke = null) {
     this.received = received;
+    this.spoke = spoke; // when its first token came, which may be before anything else that is known
     this.known = known;
     this.columns = new Map();
     this.stalls = [];
@@ -26,7 +28,7 @@ export class Track {
   /** `many[i]` tokens came at or before `times[i]`, in the same column; what came before `answer` is reasoning. */
   add(times, many, answer = this.received) {
     for (const [place, at] of times.entries()) this.column(Math.floor(at / COLUMN), many[place], at);
-    this.answer = answer;
+    if (answer !== null) this.answer = Math.min(answer, this.answer ?? answer); // whoever began the answer, if it was resumed
     this.known = Math.min(this.known, times[0]);
     if (this.columns.size > KEEP) for (const column of this.columns.keys()) if (column < this.newest - KEEP) this.columns.delete(column);
   }
@@ -37,6 +39,7 @@ export class Track {
     else this.columns.set(column, { tokens, gap: this.newest < 0 ? 0 : (column - this.newest) * COLUMN });
     this.newest = Math.max(this.newest, column);
     this.first ??= at;
+    if (this.spoke === null && this.known <= this.received) this.spoke = at;
     this.last = at;
     this.closeStall(at);
   }
@@ -44,9 +47,29 @@ export class Track {
   stall(since, blame) {
     const open = this.stalls.at(-1);
     if (open?.from === since) open.blame = blame;
-    else this.stalls.push({ from: since, to: this.last !== null && this.last > since + COLUMN ? this.last : null, blame });
+    else this.stalls.push({ from: since, to: this.after(since), blame });
     this.known = Math.min(this.known, since);
     if (this.stalls.length > 40) this.stalls.shift();
+  }
+
+  /** A stall that was over before we looked on. */
+  past(from, to, blame) {
+    this.stalls.push({ from, to, blame });
+    this.known = Math.min(this.known, from);
+  }
+
+  /** When the first token came that is known after a moment; null when none has. */
+  after(since) {
+    if (this.last === null || this.last <= since + COLUMN) return null;
+    let first = this.newest;
+    for (const column of this.columns.keys()) if (column * COLUMN > since && column < first) first = column;
+    return first * COLUMN;
+  }
+
+  /** Silences that are over and long enough to be stalls, but of which nobody has said whose they were. */
+  unowned() {
+    return [...this.columns].filter(([, { gap }]) => gap > UNOWNED).map(([column, { gap }]) => ({ from: column * COLUMN - gap, to: column * COLUMN, blame: null }))
+      .filter(({ from, to }) => !this.stalls.some((stall) => stall.from < to - COLUMN && (stall.to ?? Infinity) > from + 2 * COLUMN));
   }
 
   closeStall(at) {
@@ -74,7 +97,7 @@ matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => (pa
 function colours(ctx) {
   if (!palette) {
     palette = Object.fromEntries(["flow", "reasoning", "waiting", "line", "panel", ...OWNERS].map((name) => [name, colour(name)]));
-    palette.hatched = Object.fromEntries(OWNERS.map((name) => [name, hatched(ctx, palette[name])]));
+    palette.hatched = Object.fromEntries([...OWNERS, "waiting"].map((name) => [name, hatched(ctx, palette[name])]));
   }
   return palette;
 }
@@ -93,10 +116,24 @@ function hatched(ctx, shade) {
   return ctx.createPattern(tile, "repeat");
 }
 
+const sizes = new WeakMap();
+const resized = new ResizeObserver((changes) => {
+  for (const { target, contentRect } of changes) sizes.set(target, [contentRect.width, contentRect.height]);
+});
+
+/** A canvas's width and height. They are measured once and then told by the browser: to ask at every frame makes it lay out the page at every frame. */
+function sizeOf(canvas) {
+  if (!sizes.has(canvas)) {
+    sizes.set(canvas, [canvas.clientWidth, canvas.clientHeight]);
+    resized.observe(canvas);
+  }
+  return sizes.get(canvas);
+}
+
 /** Paint a track as of `now`, the right edge; with `left` given the strip stands still and is filled from there on. */
 export function paint(canvas, track, now, left = now - SPAN) {
   const ratio = devicePixelRatio || 1;
-  const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+  const [width, height] = sizeOf(canvas).map((length) => Math.round(length * ratio));
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
   const ctx = canvas.getContext("2d");
   const pen = { ctx, ratio, width, base: height - 3 * ratio, top: 3 * ratio, shades: colours(ctx), x: (at) => ((at - left) / SPAN) * width };
@@ -106,6 +143,7 @@ export function paint(canvas, track, now, left = now - SPAN) {
   baseline(pen, Math.max(left, track.known, track.received), until);
   waiting(pen, track, left, until);
   for (const stall of track.stalls) block(pen, stall, until);
+  for (const gap of track.unowned()) block(pen, gap, until);
   bars(pen, track, until);
   if (track.ended !== null && track.ended <= now) rect(pen, pen.shades.waiting, track.ended, 1.5 * ratio, pen.top, pen.base + ratio);
 }
@@ -129,9 +167,10 @@ function baseline({ ctx, x, base, ratio, shades }, from, until) {
 
 /** Dots until the first token; while two upstreams race there are two lanes of them. */
 function waiting(pen, track, left, until) {
-  const end = Math.min(track.first ?? until, until);
+  const end = Math.min(track.spoke ?? track.first ?? until, until);
   const { raced } = track;
-  dots(pen, Math.max(track.received, left), end, pen.base - 5 * pen.ratio);
+  const known = track.spoke === null ? track.known : track.received;
+  dots(pen, Math.max(track.received, known, left), end, pen.base - 5 * pen.ratio);
   if (raced) {
     dots(pen, Math.max(raced.from, left), Math.min(raced.to ?? end, end), pen.base - 13 * pen.ratio);
     if (raced.from >= left) rect(pen, pen.shades.waiting, raced.from, pen.ratio, pen.top, pen.base);
@@ -147,9 +186,9 @@ function dots({ ctx, x, ratio, shades }, from, to, y) {
 function block({ ctx, x, base, top, ratio, shades }, stall, until) {
   const [from, to] = [Math.max(0, x(stall.from)), x(Math.min(stall.to ?? until, until))];
   if (to <= from) return;
-  ctx.fillStyle = shades.hatched[stall.blame];
+  ctx.fillStyle = shades.hatched[stall.blame ?? "waiting"];
   ctx.fillRect(from, top + ratio, to - from, base - top - 2 * ratio);
-  if (to - from < 22 * ratio) return;
+  if (!stall.blame || to - from < 22 * ratio) return;
   const middle = (from + to) / 2;
   ctx.fillStyle = shades.panel;
   ctx.fillRect(middle - 7 * ratio, top + ratio, 14 * ratio, base - top - 2 * ratio);
@@ -171,8 +210,9 @@ function bars({ ctx, x, base, top, width, ratio, shades }, track, until) {
     ctx.fillRect(left, base - high, wide, high);
   }
   ctx.globalAlpha = 1;
-  const first = track.first === null ? -1 : x(track.first);
-  if (first < 0 || track.first > until) return;
-  ctx.fillStyle = track.answer === null || track.first + COLUMN < track.answer ? shades.reasoning : shades.flow;
+  const { spoke } = track;
+  const first = spoke === null ? -1 : x(spoke);
+  if (first < 0 || spoke > until) return;
+  ctx.fillStyle = track.answer === null || spoke + COLUMN < track.answer ? shades.reasoning : shades.flow;
   ctx.fillRect(first, top, 1.5 * ratio, base - top);
 }
