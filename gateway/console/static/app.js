@@ -1,8 +1,8 @@
 // The frame around every page: which page an address is, the health line, keys, and links that do not reload.
 
 import { get } from "./api.js";
-import { fill, h, toast } from "./dom.js";
-import { count, seconds } from "./format.js";
+import { fill, h, say, toast } from "./dom.js";
+import { count, NONE, seconds } from "./format.js";
 import * as compare from "./compare.js";
 import * as live from "./live.js";
 import * as routes from "./routes.js";
@@ -20,7 +20,25 @@ const PAGES = [
 ];
 const HEALTH_EVERY = 2000;
 const main = document.getElementById("main");
+const SILENT = 2; // seconds: every worker speaks once a second
 let leaving = new AbortController();
+let active = { many: 0, at: -Infinity }; // how many streams run, where a page has it from the feed
+let shown = null;
+history.scrollRestoration = "manual";
+
+/** Name the page in its title, by what its address says of it. */
+function title([, , name], [, id]) {
+  const about = id ? decodeURIComponent(id).slice(0, 8) : new URLSearchParams(location.search).get("route");
+  return about ? `${name} ${about} · Weir` : `${name} · Weir`;
+}
+
+/** After another page has come: its heading has the focus, so that a screen reader speaks it, and the page stands where it was left. */
+function settle(scroll) {
+  const heading = main.querySelector("h1") ?? main;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+  scrollTo(0, scroll);
+}
 
 /** Show the page of the current address. Every page gets the element it fills, what its address says, and a signal to stop at. */
 async function show() {
@@ -28,14 +46,17 @@ async function show() {
   leaving = new AbortController();
   const { signal } = leaving;
   const found = PAGES.map(([pattern, page, name]) => [location.pathname.match(pattern), page, name]).find(([match]) => match);
-  document.title = found ? `${found[2]} · Weir` : "Weir";
+  document.title = found ? title(found, found[0]) : "Weir";
   for (const link of document.querySelectorAll("nav a")) {
     const here = link.pathname === "/" ? location.pathname === "/" : location.pathname.startsWith(link.pathname);
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
   if (!found) return fill(main, h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "/" }, "See the live streams")));
+  const [scroll, another] = [history.state?.scroll ?? 0, shown !== null && shown !== location.pathname];
+  shown = location.pathname;
   try {
     await found[1].show(main, found[0].slice(1).map(decodeURIComponent), signal);
+    if (another && !signal.aborted) settle(scroll);
   } catch (error) {
     if (!signal.aborted) fill(main, h("p", { class: "empty", role: "alert" }, error.message));
   }
@@ -54,6 +75,12 @@ document.addEventListener("click", (event) => {
   go(link.pathname + link.search);
 });
 addEventListener("popstate", show);
+let scrolled = 0;
+addEventListener("scroll", () => {
+  clearTimeout(scrolled);
+  const path = location.href;
+  scrolled = setTimeout(() => location.href === path && history.replaceState({ scroll: scrollY }, ""), 200);
+}, { passive: true });
 addEventListener("weir:go", (event) => go(event.detail));
 
 addEventListener("keydown", (event) => {
@@ -71,18 +98,29 @@ addEventListener("keydown", (event) => {
   }
 });
 
+const streams = (many) => `${count(many)} stream${many === 1 ? "" : "s"}`;
+addEventListener("weir:active", ({ detail }) => {
+  active = { many: detail, at: performance.now() };
+  const told = document.querySelector("#health .streams");
+  if (told) say(told, streams(detail));
+});
+
 async function health() {
   const line = document.getElementById("health");
+  if (document.hidden) return setTimeout(health, HEALTH_EVERY);
   try {
     const told = await get("/healthz");
     const dropped = Object.values(told.dropped).reduce((sum, lost) => sum + lost, 0);
-    const lag = Math.max(0, ...told.workers.map((worker) => worker.loop_lag ?? 0));
-    const fine = told.status === "ok";
+    const lags = told.workers.map((worker) => worker.loop_lag).filter((lag) => lag !== null);
+    const silent = told.workers.filter((worker) => worker.age > SILENT);
+    const fine = told.status === "ok" && !silent.length;
+    const workers = `${told.workers.length} worker${told.workers.length === 1 ? "" : "s"}`;
     fill(
       line,
-      h("span", {}, h("span", { class: fine ? "dot" : "dot bad", "aria-hidden": "true" }, "● "), fine ? `${told.workers.length} worker${told.workers.length === 1 ? "" : "s"}` : told.status),
-      h("span", {}, `${count(told.streams)} streams`),
-      h("span", {}, `loop lag ${seconds(lag)}`),
+      h("span", {}, h("span", { class: fine ? "dot" : "dot bad", "aria-hidden": "true" }, "● "), fine ? workers : told.workers.length ? `${workers}, ${silent.length ? "not all heard" : told.status}` : "no worker is heard"),
+      silent.map((worker) => h("span", { class: "note" }, `worker ${worker.worker} silent for ${seconds(worker.age)}`)),
+      h("span", { class: "streams" }, streams(performance.now() - active.at < HEALTH_EVERY ? active.many : told.streams)),
+      h("span", {}, `loop lag ${lags.length ? seconds(Math.max(...lags)) : NONE}`),
       h("span", { class: dropped ? "note" : "" }, `dropped ${count(dropped)}`),
       told.last_reload_error ? h("span", { class: "note", title: told.last_reload_error }, "config refused") : null,
     );

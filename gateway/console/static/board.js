@@ -17,6 +17,7 @@ export class Board {
     this.active = this.shown = 0;
     this.share = 1;
     this.told = false;
+    this.endedAt = 0;
   }
 
   /** The server's clock, in seconds. It stands still while nothing is heard: what is not known is not drawn as silence. */
@@ -44,6 +45,7 @@ export class Board {
     for (const { id, since, blame } of event.stalled ?? []) this.streams.get(id)?.track.stall(since, blame);
     for (const [id, ...heard] of event.tokens ?? []) this.streams.get(id)?.track.add(...heard);
     for (const id of event.gone ?? []) this.leave(id, event.outcomes[id], event.now);
+    if (event.ended) this.endedAt = event.now;
     if (event.ended) this.ended = [...event.ended.reverse(), ...this.ended].slice(0, ENDED);
     for (const [id, stream] of this.streams) if (stream.outcome && event.now - stream.track.ended > LINGER) this.streams.delete(id);
   }
@@ -75,7 +77,8 @@ class Stream {
   constructor(row, now) {
     const { id, route, model, received } = row;
     Object.assign(this, { id, route, model, outcome: null, race: null });
-    this.track = new Track(received, now - received < 1 ? received : now, row.first_token_at);
+    const silent = row.first_token_at === null && row.state !== "draining"; // nothing has come: that much is known of its past
+    this.track = new Track(received, silent || now - received < 1 ? received : now, row.first_token_at);
     for (const [from, to, blame] of row.stalls ?? []) this.track.past(from, to, blame);
     this.move(row);
   }
@@ -90,6 +93,7 @@ class Stream {
     if (state !== "hedging") this.rival = null;
     if (state !== "hedging" && this.track.raced?.to === null) this.track.raced.to = since;
     if (state === "stalled") this.track.stall(since, blame);
+    if (state === "streaming") this.track.spoke ??= since;
     [this.told, this.upstream, this.blame] = [state, upstream, blame];
   }
 

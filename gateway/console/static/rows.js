@@ -8,6 +8,7 @@ import { COLUMN, paint, SPAN } from "./strips.js";
 const NEW_A_FRAME = 40;
 const NEAR = 30; // rows on top that are painted when they get a new place, before the browser has said whether they are in view
 const REORDER = 1; // seconds: an order that changes more often cannot be read
+const HELD = 10_000; // milliseconds for which a row that has the focus keeps all rows in their places, unless something is done there
 const LATE = 0.4; // seconds that strips are drawn behind the present, so that tokens are there before their place is
 const STEP = 10; // seconds by which a strip that does not scroll turns its page
 
@@ -17,7 +18,10 @@ export class Rows {
     this.body = body;
     this.rows = new Map();
     this.seen = new Set();
-    this.ordered = 0;
+    this.ordered = this.touched = 0;
+    this.held = false;
+    for (const kind of ["focusin", "keydown", "pointermove"]) body.addEventListener(kind, () => (this.touched = performance.now()));
+    body.addEventListener("keydown", (event) => event.key === "Escape" && document.activeElement.blur());
     this.watch = new IntersectionObserver((changes) => {
       for (const { target, isIntersecting } of changes) isIntersecting ? this.seen.add(target.dataset.id) : this.seen.delete(target.dataset.id);
     }, { root: scroll });
@@ -27,7 +31,7 @@ export class Rows {
   /** Show the streams of the board; `words` says that texts may change too, `still` that nothing may scroll. */
   draw(board, words, still) {
     const now = board.now();
-    const held = this.body.contains(document.activeElement) || this.body.matches(":hover");
+    const held = (this.held = this.body.matches(":hover") || (this.body.contains(document.activeElement) && performance.now() - this.touched < HELD));
     const turn = now - this.ordered > REORDER || !this.rows.size;
     if (turn) {
       this.ordered = now;
@@ -42,6 +46,15 @@ export class Rows {
   order(board, now, held) {
     for (const [id, row] of this.rows) if (!board.streams.has(id) && !(held && this.seen.has(id))) this.remove(id, row);
     if (held) return this.add(board);
+    const focused = this.body.contains(document.activeElement) ? document.activeElement : null;
+    this.place(board, now);
+    if (!focused?.isConnected || document.activeElement === focused) return;
+    const { touched } = this;
+    focused.focus({ preventScroll: true }); // moving a row takes the focus away from it
+    this.touched = touched;
+  }
+
+  place(board, now) {
     let made = 0;
     let place = 0;
     for (const stream of board.ordered(now)) {
@@ -110,6 +123,8 @@ class Row {
       const letter = state === "stalled" && blame ? h("span", { class: `blame ${blame}`, title: `held by the ${blame}` }, BLAME[blame]) : null;
       fill(this.state, h("span", { class: `badge ${state}${letter ? ` by-${blame}` : ""}` }, state.replaceAll("_", " ")), letter && " ", letter);
       this.element.setAttribute("aria-label", `Stream ${stream.id.slice(0, 8)} on ${stream.upstream || "no upstream yet"}: ${word.replace("_", " ")}`);
+      if (letter) this.element.dataset.blame = blame;
+      else delete this.element.dataset.blame;
       this.element.classList.toggle("over", Boolean(stream.outcome));
       this.end.hidden = Boolean(stream.outcome);
     }

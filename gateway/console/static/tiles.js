@@ -18,12 +18,12 @@ export function tiles() {
   });
 }
 
-/** Keep the tiles up to date, of one route or of all, until `signal` aborts; `active` tells how many streams run. */
-export async function figures(made, route, active, signal) {
+/** Keep the tiles up to date, of one route or of all, until `signal` aborts; how many streams run is for the feed to say. */
+export async function figures(made, route, signal) {
   while (!signal.aborted) {
     try {
       const told = await get(`/api/overview${route ? `?route=${encodeURIComponent(route)}` : ""}`, signal);
-      for (const tile of made) update(tile, told, active());
+      for (const tile of made) update(tile, told);
     } catch (error) {
       if (signal.aborted) return;
     }
@@ -31,13 +31,13 @@ export async function figures(made, route, active, signal) {
   }
 }
 
-function update(tile, told, active) {
+function update(tile, told) {
   const { key } = tile;
   const { total, points, objective, covered, step } = told;
   const limit = key.startsWith("ttft") ? objective : null;
   const kept = Math.max(LEAST_POINTS, Math.min(points.length, Math.ceil(covered / step)));
   const share = key.endsWith("_rate");
-  say(tile.figure, key === "rate" ? count(active) : share ? percent(total[key]) : seconds(total[key]));
+  if (key !== "rate") say(tile.figure, share ? percent(total[key]) : seconds(total[key]));
   say(tile.over, covered < 119.5 ? `${Math.round(covered)} s` : `${Math.round(covered / 60)} min`);
   fill(tile.beside, arrow(key, told.worse[key], share), limit && total[key] > limit ? h("span", { class: "chip", title: `the objective is ${seconds(limit)}` }, "over SLO") : null, extra(key, total));
   const whole = key === "rate" ? points.slice(0, -1) : points; // the last step is not over: a rate of it would be too low
