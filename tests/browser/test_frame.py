@@ -31,12 +31,13 @@ async def test_every_page_opens_without_a_complaint(running: Weir, visit: Visit,
 
 
 async def test_every_page_is_reached_by_the_keyboard(running: Weir, visit: Visit) -> None:
-    """Tab and Enter lead from any page to every other, the way into the content comes first, and what has the focus is seen to have it."""
+    """Tab and Enter lead from any page to every other, the way into the content comes first, and a page that has come has the
+    focus on its heading."""
     page: Page = await visit(running)
     await expect(page.locator("main h1")).to_have_text("Live")
     await page.keyboard.press("Tab")
     await expect(page.locator(":focus")).to_have_text("Skip to content")
-    for name, key in (("Streams", "Tab"), ("Routes", "Tab"), ("Compare", "Tab"), ("Live", "Shift+Tab")):
+    for name, key in (("Streams", "Tab"), ("Routes", "Shift+Tab"), ("Compare", "Shift+Tab"), ("Live", "Shift+Tab")):
         for _ in range(8):
             if await page.locator(":focus").inner_text() == name:
                 break
@@ -46,6 +47,7 @@ async def test_every_page_is_reached_by_the_keyboard(running: Weir, visit: Visit
         await page.keyboard.press("Enter")
         await expect(page.locator("main h1").first).to_have_text(name)
         await expect(page).to_have_title(f"{name} · Weir")
+        await expect(page.locator("main h1").first).to_be_focused()
 
 
 async def test_rows_are_walked_and_opened_by_keys(running: Weir, visit: Visit, ask: Ask) -> None:
@@ -87,6 +89,7 @@ async def test_a_token_is_asked_for_once(weir: Start, provide: Start, visit: Vis
     page: Page = await visit(one, forgive=("401",))
     await page.get_by_label("Admin token").fill("wrong")
     await page.keyboard.press("Enter")
+    await expect(page.locator("dialog [role=alert]")).to_have_text("That token was refused.")
     await expect(page.get_by_label("Admin token")).to_have_value("")
     await page.get_by_label("Admin token").fill(TOKEN)
     await page.keyboard.press("Enter")
@@ -117,6 +120,23 @@ async def test_the_page_outlives_the_recorder(running: Weir, visit: Visit, ask: 
         return await page.locator(ROW).count() == 1 and (await seen(page.locator(ROW), "flow"))["count"] > before + 100
 
     await eventually(moves, "the strip goes on")
+
+
+async def test_a_recorder_that_stands_still_is_not_taken_for_silence(running: Weir, visit: Visit, ask: Ask) -> None:
+    """When nothing is heard the page says so and greys its rows, and both pass once something is heard again."""
+    ask(running)
+    page: Page = await visit(running, forgive=("ERR_", "Failed to load"))
+    await expect(page.locator(f"{ROW} .badge")).to_have_text("streaming")
+    recorder = (await running.ask("/healthz"))["pid"]
+    os.kill(recorder, signal.SIGSTOP)
+    try:
+        await expect(page.locator(".bar .note")).to_contain_text("nothing heard for")
+        await expect(page.locator(".live-scroll.deaf")).to_have_count(1)
+        await expect(page.locator("#health")).to_contain_text("does not answer")
+    finally:
+        os.kill(recorder, signal.SIGCONT)
+    await expect(page.locator(".bar .note")).to_have_text("")
+    await expect(page.locator(".live-scroll.deaf")).to_have_count(0)
 
 
 async def test_whoever_wants_no_motion_sees_none(running: Weir, visit: Visit, ask: Ask) -> None:

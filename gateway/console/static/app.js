@@ -20,6 +20,7 @@ const PAGES = [
 ];
 const HEALTH_EVERY = 2000;
 const main = document.getElementById("main");
+const RETURN = 2000; // milliseconds in which a page that is gone back to must be long enough again to stand where it was left
 const SILENT = 2; // seconds: every worker speaks once a second
 let leaving = new AbortController();
 let active = { many: 0, at: -Infinity }; // how many streams run, where a page has it from the feed
@@ -32,12 +33,24 @@ function title([, , name], [, id]) {
   return about ? `${name} ${about} · Weir` : `${name} · Weir`;
 }
 
-/** After another page has come: its heading has the focus, so that a screen reader speaks it, and the page stands where it was left. */
-function settle(scroll) {
-  const heading = main.querySelector("h1") ?? main;
-  heading.tabIndex = -1;
-  heading.focus({ preventScroll: true });
-  scrollTo(0, scroll);
+/** Once another page has come: its heading has the focus, so that a screen reader speaks it, and the page stands where it was left. */
+function settle(scroll, signal) {
+  const before = main.querySelector("h1");
+  const until = performance.now() + RETURN;
+  const back = () => {
+    scrollTo(0, scroll);
+    if (!signal.aborted && scrollY < scroll - 1 && performance.now() < until) requestAnimationFrame(back); // its rows may still be on their way
+  };
+  const watch = new MutationObserver(() => {
+    const heading = main.querySelector("h1");
+    if (!heading || heading === before) return;
+    watch.disconnect();
+    heading.tabIndex = -1;
+    heading.focus({ preventScroll: true });
+    back();
+  });
+  watch.observe(main, { childList: true, subtree: true });
+  signal.addEventListener("abort", () => watch.disconnect(), { once: true });
 }
 
 /** Show the page of the current address. Every page gets the element it fills, what its address says, and a signal to stop at. */
@@ -54,9 +67,9 @@ async function show() {
   if (!found) return fill(main, h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "/" }, "See the live streams")));
   const [scroll, another] = [history.state?.scroll ?? 0, shown !== null && shown !== location.pathname];
   shown = location.pathname;
+  if (another) settle(scroll, signal);
   try {
     await found[1].show(main, found[0].slice(1).map(decodeURIComponent), signal);
-    if (another && !signal.aborted) settle(scroll);
   } catch (error) {
     if (!signal.aborted) fill(main, h("p", { class: "empty", role: "alert" }, error.message));
   }
@@ -98,11 +111,11 @@ addEventListener("keydown", (event) => {
   }
 });
 
-const streams = (many) => `${count(many)} stream${many === 1 ? "" : "s"}`;
+const spoken = (many) => `${count(many)} stream${many === 1 ? "" : "s"}`;
 addEventListener("weir:active", ({ detail }) => {
   active = { many: detail, at: performance.now() };
   const told = document.querySelector("#health .streams");
-  if (told) say(told, streams(detail));
+  if (told) say(told, spoken(detail));
 });
 
 async function health() {
@@ -119,7 +132,7 @@ async function health() {
       line,
       h("span", {}, h("span", { class: fine ? "dot" : "dot bad", "aria-hidden": "true" }, "● "), fine ? workers : told.workers.length ? `${workers}, ${silent.length ? "not all heard" : told.status}` : "no worker is heard"),
       silent.map((worker) => h("span", { class: "note" }, `worker ${worker.worker} silent for ${seconds(worker.age)}`)),
-      h("span", { class: "streams" }, streams(performance.now() - active.at < HEALTH_EVERY ? active.many : told.streams)),
+      h("span", { class: "streams" }, spoken(performance.now() - active.at < HEALTH_EVERY ? active.many : told.streams)),
       h("span", {}, `loop lag ${lags.length ? seconds(Math.max(...lags)) : NONE}`),
       h("span", { class: dropped ? "note" : "" }, `dropped ${count(dropped)}`),
       told.last_reload_error ? h("span", { class: "note", title: told.last_reload_error }, "config refused") : null,
