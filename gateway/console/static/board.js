@@ -61,11 +61,12 @@ export class Board {
     else if (stream) stream.end(outcome, now);
   }
 
-  /** Streams in the order of the page: the longest silence first; those that flow, and those that have ended, by their age. */
+  /** Streams in the order of the page: the longest silence first; then those that flow, by their age; those that have ended last. */
   ordered(now) {
     const silence = ({ outcome, track }) => {
       const passed = now - (track.last ?? track.received);
-      return outcome || passed < SILENT ? 0 : passed;
+      if (outcome) return -1;
+      return passed < SILENT ? 0 : passed;
     };
     const told = [...this.streams.values()].map((stream) => [stream, silence(stream)]);
     return told.sort(([one, a], [other, b]) => b - a || one.track.received - other.track.received).map(([stream]) => stream);
