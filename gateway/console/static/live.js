@@ -103,7 +103,7 @@ function announce(element, board, signal) {
 function layout(main, told, route) {
   const view = {
     route,
-    over: h("p", { class: "empty", hidden: true }),
+    over: h("p", { class: "lull", hidden: true }),
     tiles: tiles(),
     rows: h("tbody"),
     note: h("span", { class: "note" }),

@@ -20,8 +20,10 @@ export class Rows {
     this.seen = new Set();
     this.ordered = this.touched = 0;
     this.held = false;
+    this.at = null;
     for (const kind of ["focusin", "keydown", "pointermove"]) body.addEventListener(kind, () => (this.touched = performance.now()));
-    body.addEventListener("keydown", (event) => event.key === "Escape" && document.activeElement.blur());
+    body.addEventListener("keydown", walk);
+    body.addEventListener("focusin", (event) => this.stop(event.target.closest("tr")));
     this.watch = new IntersectionObserver((changes) => {
       for (const { target, isIntersecting } of changes) isIntersecting ? this.seen.add(target.dataset.id) : this.seen.delete(target.dataset.id);
     }, { root: scroll });
@@ -54,6 +56,14 @@ export class Rows {
     this.touched = touched;
   }
 
+  /** Make a row the one of the list that Tab stops at. */
+  stop(element) {
+    if (this.at === element) return;
+    if (this.at) this.at.tabIndex = -1;
+    this.at = element;
+    element.tabIndex = 0;
+  }
+
   place(board, now) {
     let made = 0;
     let place = 0;
@@ -67,6 +77,7 @@ export class Rows {
       if (there !== element) this.body.insertBefore(element, there ?? null);
       place += 1;
     }
+    if (!this.at?.isConnected && this.body.firstElementChild) this.stop(this.body.firstElementChild);
   }
 
   add(board) {
@@ -93,6 +104,18 @@ export class Rows {
   }
 }
 
+/** Keys of the list: up and down lead from row to row, right into a row and left out of it, Esc out of the list. */
+function walk(event) {
+  const row = event.target.closest("tr");
+  const inside = [row, ...row.querySelectorAll("button:not([hidden])")];
+  const at = inside.indexOf(event.target);
+  const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling, ArrowRight: inside[at + 1], ArrowLeft: inside[at - 1] }[event.key];
+  if (event.key === "Escape") document.activeElement.blur();
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+}
+
 /** How long ago a token came; the feed counts by columns, and knows no less than one of them. */
 function since(last, now) {
   if (last === null) return NONE;
@@ -109,7 +132,9 @@ class Row {
     [this.upstream, this.state, this.age, this.last] = [cell("upstream"), cell("state"), cell("age right"), cell("last right")];
     this.canvas = h("canvas", { class: "strip", role: "img", "aria-label": "Tokens of the last 30 seconds" });
     this.end = h("button", { class: "stop", type: "button", title: "Stop this stream", "aria-label": `Stop stream ${id.slice(0, 8)}`, onclick: () => stop(id) }, h("span", { "aria-hidden": "true" }, "■"));
-    this.element = h("tr", { tabindex: 0, onclick: open, "data-id": id }, h("td", { class: "name" }, copyable(id)), h("td", { class: "route" }, route), this.upstream, this.state, this.age, this.last,
+    const name = copyable(id);
+    name.tabIndex = this.end.tabIndex = -1;
+    this.element = h("tr", { tabindex: -1, onclick: open, "data-id": id }, h("td", { class: "name" }, name), h("td", { class: "route" }, route), this.upstream, this.state, this.age, this.last,
       h("td", { class: "strip-cell" }, this.canvas), h("td", {}, this.end));
     this.told = "";
     this.place = 0;
