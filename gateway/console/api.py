@@ -161,7 +161,8 @@ class Api:
         recorder, now = self._recorder, time.monotonic()
         what = survey(recorder.live.targets(now), recorder.lately, now)
         reload = {"config_hash": recorder.config_hash, "configured": now - recorder.configured_at, "reload_error": recorder.reload_error}
-        views = [route_view(route, what) for route in recorder.config.routes]
+        routes = recorder.config.routes
+        views = [route_view(route, what, routes) for route in routes]
         return answer({**reload, "base_url": _base_url(recorder, request), "now": _clock(), "routes": views})
 
     async def links(self, _: web.Request) -> web.Response:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.config import Config, Route
-from gateway.console.targets import UNSEEN, route_view, survey
+from gateway.console.targets import MOST_MODELS, UNSEEN, route_view, survey
 from gateway.core.messages import TargetState
 from gateway.core.record import Attempt, StreamRecord
 from gateway.routing.health import Health
@@ -16,6 +16,7 @@ from gateway.telemetry.lately import Lately
 from gateway.telemetry.live import TargetView
 
 NOW = 1000.0
+ROUTES = {"first": ["m-*"], "rest": ["m-own", "*"]}
 
 
 def route(policy: str = "least-latency", *targets: dict[str, Any], models: Sequence[str] = ("*",)) -> Route:
@@ -82,6 +83,36 @@ def test_a_targets_models_are_those_of_its_route(make_record: Callable[..., Stre
     assert [each["model"] for each in route_view(asked, survey(views, lately, NOW))["targets"][0]["seen"]] == ["x", "mine"]
     named = route("priority", A | {"model": "y"})
     assert [each["model"] for each in route_view(named, survey(views, lately, NOW))["targets"][0]["seen"]] == ["y"]
+
+
+def test_what_another_route_takes_does_not_come_by() -> None:
+    """A model that an earlier route takes is not shown under one for all, unless that names it; one that asks for a header may leave it."""
+    first, rest = (route("priority", A, models=models).model_copy(update={"name": name}) for name, models in ROUTES.items())
+    picky = first.model_copy(update={"match": first.match.model_copy(update={"headers": {"x-a": "1"}})})
+    views = survey([seen("a", 0.1, model) for model in ("m-res", "m-own", "n")], Lately(), NOW)
+
+    def shown(asked: Route, *routes: Route) -> list[str]:
+        return [each["model"] for each in route_view(asked, views, routes)["targets"][0]["seen"]]
+
+    assert shown(first, first, rest) == ["m-res"]
+    assert shown(rest, first, rest) == ["m-own", "n"]
+    assert shown(rest, picky, rest) == ["m-res", "m-own", "n"]
+
+
+def test_the_next_request_has_one_model(make_record: Callable[..., StreamRecord]) -> None:
+    """Each target has one place in the order, for the model asked most; models are told the most used first, and not without end."""
+    lately = Lately()
+    for number, model in enumerate(("x", "y", "y")):
+        attempt = Attempt(upstream="a", model=model, why="first", dialed_at=NOW, sent_at=NOW, outcome="won")
+        lately.add(account(make_record(number, attempts=[attempt], winner=0, received_at=NOW)), NOW)
+    many = [seen("a", 0.1, f"made-up-{number}") for number in range(3 * MOST_MODELS)]
+    views = survey([seen("a", 0.1, "x"), seen("a", 0.2, "y"), *many], lately, NOW)
+    shown = route_view(route("least-latency", A, B | {"model": "own"}), views)
+    assert shown["next_model"] == "y"
+    assert [(place["upstream"], place["model"]) for place in shown["next"]] == [("a", "y"), ("b", "own")]
+    target = shown["targets"][0]
+    assert [each["model"] for each in target["seen"][:2]] == ["y", "x"]
+    assert (len(target["seen"]), target["models"]) == (MOST_MODELS, 2 + 3 * MOST_MODELS)
 
 
 def test_what_streams_met_is_told_by_target(make_record: Callable[..., StreamRecord]) -> None:

@@ -7,13 +7,30 @@ export function seconds(value) {
   if (value < 0.0095) return `${(value * 1000).toFixed(1)} ms`;
   if (value < 0.9995) return `${Math.round(value * 1000)} ms`;
   if (value < 9.95) return `${value.toFixed(2)} s`;
-  if (value < 119.5) return `${value.toFixed(1)} s`;
-  return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
+  return value < 119.95 ? `${value.toFixed(1)} s` : long(value);
 }
 
+/** An age: whole and floored, since a second that has not passed is not one. */
+export function age(value) {
+  if (value === null || value === undefined) return NONE;
+  return value < 120 ? `${Math.floor(Math.max(0, value))} s` : long(value);
+}
+
+/** "2 m 30 s", "3 h 5 m": from two minutes on, in whole units of which none is rounded up. */
+function long(value) {
+  const [passed, big, small, of] = value < 3600 ? [Math.floor(value + 0.05), "m", "s", 60] : [Math.floor(value / 60), "h", "m", 60];
+  return passed % of ? `${Math.floor(passed / of)} ${big} ${passed % of} ${small}` : `${Math.floor(passed / of)} ${big === "m" ? "min" : big}`;
+}
+
+/** A share with as many digits as tell it from none and from all: 99.95 % is not 100 %, and 0.04 % is not nothing. */
 export function percent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return NONE;
-  return `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
+  if (share === 0 || share === 1) return `${share * 100} %`;
+  if (share > 0 && share < 0.0001) return "< 0.01 %";
+  if (share > 0.9999 && share < 1) return "> 99.99 %";
+  const away = Math.min(Math.abs(share), Math.abs(1 - share));
+  const digits = away < 0.001 ? 2 : share < 0.0995 || away < 0.01 ? 1 : 0;
+  return `${(share * 100).toFixed(digits)} %`;
 }
 
 export function count(value) {
@@ -27,9 +44,14 @@ export function bytes(value) {
   return value < 1024 ** 2 ? `${(value / 1024).toFixed(1)} KiB` : `${(value / 1024 ** 2).toFixed(1)} MiB`;
 }
 
+/** Money below a dollar to three significant digits, never less than cents; above it to the cent. */
 export function usd(value) {
   if (value === null || value === undefined) return NONE;
-  return `$${value === 0 ? "0" : value < 0.01 ? value.toPrecision(2) : value.toFixed(2)}`;
+  if (value === 0) return "$0";
+  if (value < 0.000001) return "< $0.000001";
+  if (value >= 1) return `$${value.toFixed(2)}`;
+  const digits = Math.min(8, Math.max(2, 2 - Math.floor(Math.log10(value))));
+  return `$${value.toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1")}`;
 }
 
 /** Unix seconds as a time of day, with the date when it is not today's. */
