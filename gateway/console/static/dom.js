@@ -17,6 +17,11 @@ function flat(children) {
   return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
 }
 
+/** A name that comes from outside: it keeps its direction to itself, and what cannot be seen in it is shown as ␦. `props` are h()'s. */
+export function named(text, props = {}) {
+  return h("bdi", props, String(text ?? "").replaceAll(/[\p{Cc}\p{Bidi_Control}]/gu, "␦"));
+}
+
 /** Put new content into an element. */
 export function fill(element, ...children) {
   element.replaceChildren(...flat(children));

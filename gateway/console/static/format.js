@@ -25,7 +25,7 @@ function long(value) {
 /** A share with as many digits as tell it from none and from all: 99.95 % is not 100 %, and 0.04 % is not nothing. */
 export function percent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return NONE;
-  if (share === 0 || share === 1) return `${share * 100} %`;
+  if (share === 0 || share === 1) return share ? "100 %" : "0.0 %";
   if (share > 0 && share < 0.0001) return "< 0.01 %";
   if (share > 0.9999 && share < 1) return "> 99.99 %";
   const away = Math.min(Math.abs(share), Math.abs(1 - share));
@@ -44,13 +44,13 @@ export function bytes(value) {
   return value < 1024 ** 2 ? `${(value / 1024).toFixed(1)} KiB` : `${(value / 1024 ** 2).toFixed(1)} MiB`;
 }
 
-/** Money below a dollar to three significant digits, never less than cents; above it to the cent. */
+/** Money to the cent, or to two significant digits where a cent is too coarse; never with an exponent. */
 export function usd(value) {
   if (value === null || value === undefined) return NONE;
   if (value === 0) return "$0";
   if (value < 0.000001) return "< $0.000001";
   if (value >= 1) return `$${value.toFixed(2)}`;
-  const digits = Math.min(8, Math.max(2, 2 - Math.floor(Math.log10(value))));
+  const digits = Math.min(8, Math.max(2, 1 - Math.floor(Math.log10(value))));
   return `$${value.toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1")}`;
 }
 

@@ -317,6 +317,7 @@ export function spark(canvas, values, objective) {
   ctx.strokeStyle = colour("flow");
   ctx.lineWidth = 1.5 * devicePixelRatio;
   ctx.lineJoin = "round";
+  ctx.fillStyle = colour("flow");
   ctx.beginPath();
   let pen = false;
   values.forEach((value, place) => {
@@ -327,4 +328,13 @@ export function spark(canvas, values, objective) {
     }
   });
   ctx.stroke();
+  const alone = (value, place) => value !== null && (values[place - 1] ?? null) === null && (values[place + 1] ?? null) === null;
+  values.forEach((value, place) => alone(value, place) && dab(ctx, x(place), y(value), 1.8 * devicePixelRatio));
+}
+
+/** A point that has no neighbour to be joined with. */
+function dab(ctx, x, y, size) {
+  ctx.beginPath();
+  ctx.arc(Math.max(size, Math.min(ctx.canvas.width - size, x)), Math.min(ctx.canvas.height - size, y), size, 0, 7);
+  ctx.fill();
 }

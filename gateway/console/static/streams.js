@@ -1,7 +1,7 @@
 // The history: what ended and what lives, filtered by the address, sorted by a click, with time by TTFT above it.
 
 import { get } from "./api.js";
-import { copyable, fill, h, say } from "./dom.js";
+import { copyable, fill, h, named, say } from "./dom.js";
 import { change, choice, filterBar, narrowed, question } from "./filters.js";
 import { ago, BLAME, clock, count, NONE, seconds, usd } from "./format.js";
 import { hue, introduce, scatter } from "./plots.js";
@@ -15,14 +15,14 @@ const AGES_EVERY = 5000;
 const COLUMNS = [
   ["received", "When", (row) => h("span", { class: "when", "data-at": row.received, title: clock(row.received) })],
   ["stream_id", "Stream", (row) => copyable(row.stream_id)],
-  ["route", "Route", (row) => row.route || NONE],
-  ["upstream", "Upstream", (row) => [row.upstream ? dot(row.upstream) : null, row.upstream || NONE]],
-  ["model", "Model", (row) => h("span", { title: row.model }, row.model || NONE)],
-  ["outcome", "Outcome", (row) => badge(row)],
+  ["route", "Route", (row) => (row.route ? named(row.route, { title: row.route }) : NONE)],
+  ["upstream", "Upstream", (row) => (row.upstream ? [dot(row.upstream), named(row.upstream, { title: row.upstream })] : NONE)],
+  ["model", "Model", (row) => (row.model ? named(row.model, { title: row.model }) : NONE)],
+  ["outcome", "Outcome", (row) => (row.outcome === "completed" ? h("span", { class: "plainly" }, "completed") : badge(row))],
   ["ttft", "TTFT", (row) => h("span", { class: row.slow ? "warning" : "", title: row.slow ? "above the route's objective" : null }, seconds(row.ttft), row.slow ? " ▲" : ""), true],
   ["duration", "Duration", (row) => seconds(row.duration ?? row.age), true],
   ["chunks", "Chunks", (row) => count(row.chunks), true],
-  ["tokens_per_second", "Tok/s", (row) => count(row.tokens_per_second), true],
+  ["tokens_per_second", "Tok/s", (row) => (row.tokens_per_second === null ? NONE : row.tokens_per_second < 1000 ? row.tokens_per_second.toFixed(1) : count(row.tokens_per_second)), true],
   ["stall_seconds", "Stalls", (row) => stalls(row), true],
   ["cost_usd", "Cost", (row) => usd(row.cost_usd), true],
   ["tags", "Tags", (row) => tags(row)],
@@ -51,7 +51,7 @@ function tags(row) {
   if (row.prompt) found.push([`${row.prompt}${row.prompt_version ? ` @ ${row.prompt_version}` : ""}`, { prompt: row.prompt, prompt_version: row.prompt_version ?? "" }]);
   if (row.session) found.push([`session ${row.session}`, { session: row.session }]);
   if (row.score) found.push([row.score > 0 ? "▲ liked" : "▼ disliked", { feedback: String(row.score) }]);
-  return found.slice(0, 5).map(([words, changes]) => h("button", { class: "pill small", type: "button", title: `Only ${words}`, onclick: () => change(changes) }, words));
+  return found.slice(0, 5).map(([words, changes]) => h("button", { class: "pill small", type: "button", title: `Only ${words}`, onclick: () => change(changes) }, named(words)));
 }
 
 export async function show(main, _, signal) {
@@ -81,7 +81,7 @@ function layout(main, asked, routes) {
   fill(main, h("div", { class: "bar" }, h("h1", {}, "Streams"), view.told, h("span", { class: "grow" }), h("span", { class: "faint keys" }, "j k move · enter opens · / searches")),
     filterBar(asked, routes, view.search),
     h("section", { class: "panel" }, h("div", { class: "bar tight" }, h("h2", {}, "Time to first token"), h("span", { class: "faint" }, "drag a box to filter"), h("span", { class: "grow" }), view.hues), view.plotted),
-    h("section", { class: "panel scroll" }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, view.heads)), view.body)), view.more);
+    h("section", { class: "panel scroll whole" }, h("table", { class: "streams" }, h("thead", {}, h("tr", {}, view.heads)), view.body)), view.more);
   return view;
 }
 
@@ -126,7 +126,7 @@ class List {
 
   /** What is loaded and fits what is searched for, in the order asked for. */
   chosen() {
-    const fits = (row) => (this.most === Infinity || (row.ttft !== null && row.ttft <= this.most)) && (!this.text || JSON.stringify(row).toLowerCase().includes(this.text));
+    const fits = (row) => (this.most === Infinity || (row.ttft !== null && row.ttft <= this.most)) && (!this.text || searched(row).includes(this.text));
     const rows = this.rows.filter(fits);
     const key = this.sort.replace(/^-/, "");
     if (!COLUMNS.some(([column]) => column === key)) return rows;
@@ -149,7 +149,7 @@ class List {
       say(head.querySelector(".sorted"), { none: "", descending: " ▾", ascending: " ▴" }[way]);
     });
     const among = sorted && this.next ? ", sorted among themselves; older ones are not loaded" : "";
-    say(this.view.told, `${this.next ? "the newest " : ""}${count(rows.length)} ${rows.length === 1 ? "stream" : "streams"}${among}`);
+    say(this.view.told, `${this.next ? "the newest " : ""}${count(rows.length)} ${rows.length === 1 ? "stream" : "streams"}${among} · as of ${clock(this.now)}`);
     this.tellAges();
     this.plot(rows);
   }
@@ -166,7 +166,7 @@ class List {
     this.signal.addEventListener("abort", () => this.room.abort(), { once: true });
     const points = rows.filter((row) => row.ttft > 0).map((row) => ({ x: row.ended ?? row.received, y: row.ttft, name: row.upstream, whole: row.outcome === "completed" || !row.outcome, id: row.stream_id, row }));
     const names = [...new Set(points.map((point) => point.name))].sort();
-    fill(this.view.hues, names.map((name) => h("span", {}, dot(name), name)), points.some((point) => !point.whole) ? h("span", {}, h("b", {}, "✕ "), "did not complete") : null);
+    fill(this.view.hues, names.map((name) => h("span", {}, dot(name), named(name))), points.some((point) => !point.whole) ? h("span", {}, h("b", {}, "✕ "), "did not complete") : null);
     fill(this.view.plotted, points.length ? null : h("p", { class: "empty" }, "No first token in what is shown."));
     const open = (id) => dispatchEvent(new CustomEvent("weir:go", { detail: `/streams/${id}` }));
     if (points.length) scatter(this.view.plotted, points, { box, open, words }, this.room.signal);
@@ -180,13 +180,20 @@ class List {
   }
 }
 
+/** What a search looks through: what is shown of a row and its whole ids, not how its fields are called. */
+function searched(row) {
+  row.searched ??= [row.stream_id, row.trace_id, row.route, row.upstream, row.model, (row.outcome ?? row.state).replaceAll("_", " "), row.outcome, row.error, row.prompt, row.prompt_version, row.session,
+    ...Object.entries(row.tags ?? {}).map((tag) => tag.join("=")), ...Object.keys(row.stall_time ?? {}).map((owner) => `stall ${owner}`)].filter(Boolean).join("\n").toLowerCase();
+  return row.searched;
+}
+
 /** A dragged box as filters: when streams ended, and their least and most time to first token. */
 function box(from, to, least, most) {
   change({ since: from.toFixed(2), until: to.toFixed(2), slow: `${Math.max(0, Math.floor(least * 1000))}ms`, most: most.toFixed(3) });
 }
 
 function words({ row }) {
-  return [h("strong", {}, seconds(row.ttft)), ` · ${row.upstream} · ${(row.outcome ?? row.state).replaceAll("_", " ")}`, h("br"), h("span", { class: "muted" }, `${row.stream_id.slice(0, 8)} · ${clock(row.ended ?? row.received)}`)];
+  return [h("strong", {}, seconds(row.ttft)), " · ", named(row.upstream), ` · ${(row.outcome ?? row.state).replaceAll("_", " ")}`, h("br"), h("span", { class: "muted" }, `${row.stream_id.slice(0, 8)} · ${clock(row.ended ?? row.received)}`)];
 }
 
 function line(row) {
