@@ -2,10 +2,11 @@
 
 import { get } from "./api.js";
 import { fill, h, named } from "./dom.js";
-import { clock, count, NONE, percent, seconds } from "./format.js";
+import { count, NONE, percent, seconds } from "./format.js";
 import { buttons } from "./links.js";
 import { dot } from "./streams.js";
 import { introduce } from "./plots.js";
+import { Steady } from "./steady.js";
 
 const EVERY = 2000;
 const MOST_MODELS = 8; // rows that a target unfolds into: clients name as many models as they like
@@ -21,8 +22,8 @@ const DRAWS = {
 const TERMS = { estimate: "first token in", waiting: "calls waiting", failing: "failing lately" };
 
 export async function show(main, _, signal) {
-  const [cards, head, stale] = [h("div"), h("div", { class: "bar", role: "status" }), h("p", { class: "banner", role: "alert", hidden: true })];
-  fill(main, h("div", { class: "bar" }, h("h1", {}, "Routes")), stale, head, cards);
+  const [cards, head, steady] = [h("div"), h("div", { class: "bar", role: "status" }), new Steady()];
+  fill(main, h("div", { class: "bar" }, h("h1", {}, "Routes")), steady.note, head, cards);
   const outward = new Map();
   let told = null;
   /** The targets whose models are unfolded, by their key on this page. */
@@ -30,19 +31,15 @@ export async function show(main, _, signal) {
     unfolded.keys.delete(key) || unfolded.keys.add(key);
     draw(cards, told, outward, unfolded);
   } };
-  for (let at = null; !signal.aborted; await new Promise((resolve) => setTimeout(resolve, EVERY))) {
-    try {
-      told = await get("/api/routes", signal);
-      introduce(told.routes.flatMap((route) => route.targets.map((target) => target.upstream)));
-      await Promise.all(told.routes.map(async (route) => outward.has(route.name) || outward.set(route.name, await links(route.name, told.now, signal))));
-    } catch (error) {
-      if (signal.aborted) return;
-      stale.hidden = false;
-      fill(stale, at === null ? "The gateway does not tell of its routes; trying again: " : `As of ${clock(at)}, trying again: `, h("code", {}, error.message));
-      continue;
-    }
-    at = Date.now() / 1000;
-    stale.hidden = true;
+  for (; !signal.aborted; await new Promise((resolve) => setTimeout(resolve, EVERY))) {
+    const newer = await steady.ask(async () => {
+      const answer = await get("/api/routes", signal);
+      await Promise.all(answer.routes.map(async (route) => outward.has(route.name) || outward.set(route.name, await links(route.name, answer.now, signal))));
+      return answer;
+    }, signal);
+    if (!newer) continue;
+    told = newer;
+    introduce(told.routes.flatMap((route) => route.targets.map((target) => target.upstream)));
     fill(head, state(told));
     draw(cards, told, outward, unfolded);
   }

@@ -2,24 +2,40 @@
 
 import { get } from "./api.js";
 import { bars, mark, piece, scale, stallPiece, stripColumns } from "./band.js";
-import { copyable, fill, h } from "./dom.js";
+import { copyable, fill, h, named } from "./dom.js";
 import { ago, BLAME, clock, count, NONE, seconds, usd } from "./format.js";
 import { buttons, span } from "./links.js";
+import { Steady } from "./steady.js";
 import { badge, stalls } from "./streams.js";
 
 const LIVE_EVERY = 2000;
 
 export async function show(main, [id], signal) {
-  const outward = h("span", { class: "outward" });
-  let first = true;
-  while (!signal.aborted) {
-    const told = await get(`/api/traces/${encodeURIComponent(id)}`, signal);
-    draw(main, told, outward);
-    if (first) buttons(known(told), signal).then((links) => fill(outward, links), () => {});
+  const [outward, room, steady] = [h("span", { class: "outward" }), h("div"), new Steady()];
+  for (let first = true; !signal.aborted; await new Promise((resolve) => setTimeout(resolve, LIVE_EVERY))) {
+    const told = await steady.ask(() => get(`/api/traces/${encodeURIComponent(id)}`, signal), signal);
+    if (first) fill(main, steady.note, room);
     first = false;
-    if (told.streams.every((stream) => stream.state === "ended")) return;
-    await new Promise((resolve) => setTimeout(resolve, LIVE_EVERY));
+    if (!told) continue;
+    const over = told.streams.every((stream) => stream.state === "ended");
+    if (over || !marking(room)) keepingFocus(room, () => draw(room, told, outward));
+    if (outward.childNodes.length === 0) buttons(known(told), signal).then((links) => fill(outward, links), () => {});
+    if (over) return;
   }
+}
+
+/** Whether somebody marks text here, to copy it: it would be lost if all were drawn anew. */
+function marking(room) {
+  const marked = getSelection();
+  return !marked.isCollapsed && room.contains(marked.anchorNode);
+}
+
+/** Draw anew, and give the focus back to what leads to, or copies, the same as before. */
+function keepingFocus(room, redraw) {
+  const name = (each) => each.getAttribute("href") ?? each.title;
+  const before = room.contains(document.activeElement) ? name(document.activeElement) : null;
+  redraw();
+  if (before) [...room.querySelectorAll("a, button")].find((each) => name(each) === before)?.focus();
 }
 
 function known(told) {
@@ -86,7 +102,7 @@ export function nested(streams) {
 
 /**
  * Whom the user waited for: from the end backwards along the steps that led there. Before a step began its time is the one's that had
- * ended last, or ran on. Returns the step with the most of it, its seconds, and those in which no step ran.
+ * ended last, or ran on. Returns the step with the most silence in that time, the seconds of it, and those in which no step ran.
  */
 export function longest(streams, from) {
   const spans = streams.map((step) => ({ step, start: step.received - from, end: step.received - from + lasted(step) }));
@@ -99,11 +115,18 @@ export function longest(streams, from) {
     const next = before.reduce((found, each) => (nearer(each, found, at) ? each : found));
     const until = Math.min(next.end, at);
     idle += at - until;
-    if (until - next.start > most.waited) most = { step: next.step, waited: until - next.start };
+    const waited = silence(next.step, until - next.start);
+    if (waited > most.waited) most = { step: next.step, waited };
     at = next.start;
     left.delete(next);
   }
   return { ...most, idle };
+}
+
+/** How much of a step's first seconds was waiting: all until its first token, and its stalls. Who speaks keeps nobody waiting. */
+function silence(step, length) {
+  const first = Math.min(step.ttft ?? length, length);
+  return first + Math.min(step.stall_seconds ?? 0, length - first);
 }
 
 /** Whether a step is more likely than another what was waited for until a moment: it ended later, or, of those that ran on, sooner after. */
@@ -116,11 +139,12 @@ function nearer(one, other, at) {
 function verdict({ step, waited, idle }, steps, all) {
   const place = steps.findIndex((each) => each.step === step) + 1;
   const link = h("a", { href: `/streams/${step.stream_id}` }, steps.length === 1 ? "The one stream" : `Step ${place}`);
-  const silent = step.ttft !== null && step.ttft !== undefined ? [", ", h("strong", {}, seconds(Math.min(step.ttft, lasted(step)))), " of it before its first token"] : null;
+  const spoke = step.ttft !== null && step.ttft !== undefined;
+  const silent = spoke ? [", ", h("strong", {}, seconds(Math.min(step.ttft, waited))), " before its first token"] : ", without a token";
   const owners = Object.entries(step.stall_time ?? {}).sort((one, other) => other[1] - one[1]);
-  const stalled = owners.length ? [" and ", h("strong", {}, seconds(step.stall_seconds)), " in stalls ", owners.map(([owner]) => h("span", { class: `blame ${owner}`, title: owner }, BLAME[owner]))] : null;
+  const stalled = spoke && owners.length ? [" and ", h("strong", {}, seconds(step.stall_seconds)), " in stalls ", owners.map(([owner]) => h("span", { class: `blame ${owner}`, title: owner }, BLAME[owner]))] : null;
   const rest = idle > 0.05 * all ? ` Between the steps, for ${seconds(idle)}, nothing was asked of any model.` : "";
-  return [link, ` (${step.model || step.route} at ${step.upstream || "no upstream"}) kept the user waiting longest: `, h("strong", {}, seconds(waited)), ` of ${seconds(all)}`, silent, stalled, ".", rest];
+  return [link, " (", named(step.model || step.route), " at ", named(step.upstream || "no upstream"), ") kept the user waiting longest: ", h("strong", {}, seconds(waited)), ` of ${seconds(all)}`, silent, stalled, ".", rest];
 }
 
 function line({ step, depth }, place, from, all, most) {
@@ -138,8 +162,8 @@ function line({ step, depth }, place, from, all, most) {
     step.state === "ended" ? mark(start + length, all, step.outcome === "completed" ? "over" : "cross", step.outcome.replaceAll("_", " ")) : null,
   ];
   const open = (event) => event.target.closest("a, button") || dispatchEvent(new CustomEvent("weir:go", { detail: `/streams/${step.stream_id}` }));
-  const name = h("div", { class: "step-name", style: { paddingLeft: `${depth * 1.1}rem` } }, depth ? h("span", { class: "faint", "aria-hidden": "true" }, "└ ") : null,
-    h("span", { class: "faint" }, `${place + 1} `), h("a", { href: `/streams/${step.stream_id}` }, step.model || step.route || step.stream_id.slice(0, 8)), h("span", { class: "muted" }, ` → ${step.upstream || NONE}`));
+  const name = h("div", { class: "step-name", title: `${step.model || step.route} → ${step.upstream || NONE}`, style: { paddingLeft: `${depth * 1.1}rem` } }, depth ? h("span", { class: "faint", "aria-hidden": "true" }, "└ ") : null,
+    h("span", { class: "faint" }, `${place + 1} `), h("a", { href: `/streams/${step.stream_id}` }, named(step.model || step.route || step.stream_id.slice(0, 8))), h("span", { class: "muted" }, " → ", named(step.upstream || NONE)));
   const told = [step.outcome === "completed" ? null : badge(step), h("span", { title: "time to first token" }, seconds(step.ttft)), h("span", { class: "faint", title: "duration" }, ` / ${seconds(length)}`), step.stalls ? stalls(step) : null, step.cost_usd === null ? null : h("span", { class: "faint" }, ` ${usd(step.cost_usd)}`)];
   return h("div", { class: `rung step ${step === most ? "most" : ""}`, onclick: open, "data-stream": step.stream_id, "data-depth": depth, title: `begins ${seconds(start)} after the first, lasts ${seconds(length)}` },
     h("div", { class: "rung-name" }, name), h("div", { class: "track" }, track), h("div", { class: "rung-told" }, told));
