@@ -53,6 +53,38 @@ async def test_what_is_looked_at_stays(weir: Start, provide: Start, client: Clie
     assert await page.evaluate("document.activeElement.tagName") == "SUMMARY"
 
 
+async def test_a_target_of_many_models(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """A target has one row, the others of its models unfold below, eight at most; the longest name leaves the figures in the card."""
+    one = await weir({"a": await provide()})
+    for model in ("plain", "plain", "m" * 180, "l\u202eeft", *(f"made-up-{number}" for number in range(8))):
+        await client(one).ask(model)
+    page: Page = await visit(one, "/routes")
+    rows = page.locator(".targets tbody tr")
+    await expect(rows).to_have_count(1)
+    await expect(rows).to_contain_text("plain")
+    await expect(page.locator(".why summary")).to_have_text(re.compile("Next request for plain: a · why"))
+    await page.get_by_role("button", name="+ 10 models").click()
+    await expect(rows).to_have_count(9)
+    await expect(rows.last).to_contain_text("and 3 less used models")
+    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    wide = await page.locator(".targets").evaluate("(e) => e.scrollWidth - e.closest('.scroll').clientWidth")
+    assert wide <= 0
+    turned = "async () => (await import('/static/dom.js')).named('l\u202eeft').outerHTML"
+    assert await page.evaluate(turned) == "<bdi>l␦eft</bdi>"
+
+
+async def test_a_failed_question_does_not_end_the_page(weir: Start, provide: Start, visit: Visit) -> None:
+    """While the gateway cannot be asked, the last figures stay with their time beside them; then they move on."""
+    one = await weir({"a": await provide()})
+    page: Page = await visit(one, "/routes", forgive=("Failed to load resource",))
+    await expect(page.locator(".targets tbody tr")).to_have_count(1)
+    await page.route("**/api/routes", lambda route: route.abort())
+    await expect(page.locator(".banner[role=alert]")).to_contain_text("trying again")
+    await expect(page.locator(".targets tbody tr")).to_have_count(1)
+    await page.unroute("**/api/routes")
+    await expect(page.locator(".banner[role=alert]")).to_be_hidden()
+
+
 async def test_a_refused_reload_is_told(weir: Start, provide: Start, visit: Visit, tmp_path: Any) -> None:
     """The configuration that runs stays shown by its hash; why the newer one is not taken on stands above the cards."""
     one = await weir({"a": await provide()})

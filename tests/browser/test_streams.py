@@ -78,6 +78,21 @@ async def test_what_is_shown_can_be_searched(history: Weir, visit: Visit) -> Non
     await expect(page.locator(ROW)).to_have_count(1)
     await expect(page.locator(ROW)).to_contain_text("team=blue")
     await expect(page.locator(ROW)).to_contain_text("plan @ 3")
+    await page.get_by_role("searchbox").fill("null")  # a field that holds nothing is no find
+    await expect(page.locator(ROW)).to_have_count(0)
+    await page.get_by_role("searchbox").fill("upstream truncated")
+    await expect(page.locator(ROW)).to_have_count(3)
+
+
+async def test_the_head_stays_in_sight(history: Weir, visit: Visit) -> None:
+    """However far a long list is scrolled, the names of its columns are at the top, below the frame's own head."""
+    page: Page = await visit(history, "/streams", viewport={"width": 1400, "height": 500})
+    await expect(page.locator(ROW)).to_have_count(12)
+    await page.locator(ROW).last.scroll_into_view_if_needed()
+    head, frame = await page.locator("table.streams th").first.bounding_box(), await page.locator("header").bounding_box()
+    assert head is not None
+    assert frame is not None
+    assert head["y"] == pytest.approx(frame["y"] + frame["height"], abs=6)
 
 
 async def test_keys_move_and_open(history: Weir, visit: Visit) -> None:

@@ -84,6 +84,12 @@ async def test_spans_that_name_each_other(agent: Weir, visit: Visit) -> None:
     times = {"p": (0, 1), "q": (1, 7), "r": (5, 6), "s": (7, 8)}
     beside = [{"span_id": name, "received": start, "duration": end - start} for name, (start, end) in times.items()]
     assert (await page.evaluate(reckon, beside))[1:] == ["q", 6, 0]
+    spoke = {"p": (0, 55, 1.0, 0.5), "q": (55, 59, 3.5, 0.0)}
+    talkative = [
+        {"span_id": name, "received": start, "duration": end - start, "ttft": ttft, "stall_seconds": stalled}
+        for name, (start, end, ttft, stalled) in spoke.items()
+    ]
+    assert (await page.evaluate(reckon, talkative))[1:] == ["q", 3.5, 0]  # who speaks for a minute keeps nobody waiting
 
 
 async def test_a_trace_nobody_knows(agent: Weir, visit: Visit) -> None:

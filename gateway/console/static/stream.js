@@ -4,10 +4,12 @@ import { Failure, follow, get, post } from "./api.js";
 import { answerAt } from "./band.js";
 import { Board } from "./board.js";
 import { cadencePanel } from "./cadence.js";
-import { copyable, fill, h, say, toast } from "./dom.js";
-import { ago, BLAME, bytes, clock, count, NONE, seconds, usd } from "./format.js";
+import { copyable, fill, h, named, say, toast } from "./dom.js";
+import { facts, figures, verdict } from "./facts.js";
+import { age, ago, BLAME, clock, count, NONE, seconds } from "./format.js";
 import { buttons, span } from "./links.js";
 import { replayPanel } from "./replay.js";
+import { Steady } from "./steady.js";
 import { badge } from "./streams.js";
 import { paint } from "./strips.js";
 import { along, said } from "./text.js";
@@ -19,18 +21,22 @@ const LATE = 0.4; // seconds that the strip is drawn behind the present, so that
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export async function show(main, [id], signal) {
+  const steady = new Steady();
   let page = null;
   for (let since = performance.now(); !signal.aborted; ) {
-    const record = await ask(id, signal);
+    const record = await steady.ask(() => ask(id, signal), signal);
     if (record?.state === "ended") return ended(main, record, signal);
-    if (record) {
-      page ??= running(main, record, signal);
+    if (record === undefined) {
+      if (!page) fill(main, steady.note);
+      since = performance.now();
+    } else if (record) {
+      page ??= running(main, record, signal, steady.note);
       page(record);
       since = performance.now();
     } else if (performance.now() - since > PATIENCE) {
       return missing(main, id);
     }
-    await new Promise((resolve) => setTimeout(resolve, record ? LIVE_EVERY : 250));
+    await new Promise((resolve) => setTimeout(resolve, record || record === undefined ? LIVE_EVERY : 250));
   }
 }
 
@@ -54,7 +60,7 @@ function ended(main, record, signal) {
   const play = h("button", { class: "plain", type: "button", "aria-expanded": "false", onclick: () => replay() }, "Replay ▷");
   const text = h("div"); // the room of a stream's text, where it is kept
   const heard = [];
-  fill(main, heading(record, [play], signal), timePanel(record), lanesPanel(record), stage, cadencePanel(record, signal), text, factsPanel(record), rawPanel(record));
+  fill(main, heading(record, [play], signal), verdict(record), figures(record), timePanel(record), lanesPanel(record), stage, cadencePanel(record, signal), text, factsPanel(record), rawPanel(record));
   said(text, record, signal, heard);
 
   function replay() {
@@ -71,19 +77,19 @@ function ended(main, record, signal) {
 }
 
 /** The page of a running stream: drawn once, then only what changes is put anew. Returns what takes a newer record. */
-function running(main, first, signal) {
-  const [state, where, age, silence, note, told] = [h("span"), h("span", { class: "muted" }), h("strong"), h("strong", {}, NONE), h("span", { class: "note" }), h("div")];
+function running(main, first, signal, stale) {
+  const [state, where, passed, silence, note, told] = [h("span"), h("span", { class: "muted" }), h("strong"), h("strong", {}, NONE), h("span", { class: "note" }), h("div")];
   const canvas = h("canvas", { class: "strip tall", role: "img", "aria-label": "Tokens of the last 30 seconds" });
   const text = h("div"); // the room of a running stream's text, where it is kept
   const halt = h("button", { class: "plain danger", type: "button", onclick: () => stop(first.stream_id) }, "Stop ■");
-  const strip = h("section", { class: "panel" }, h("div", { class: "bar" }, h("h2", {}, "Now"), where, h("span", { class: "muted" }, "age ", age), h("span", { class: "muted" }, "last token ", silence), note), canvas,
+  const strip = h("section", { class: "panel" }, h("div", { class: "bar" }, h("h2", {}, "Now"), where, h("span", { class: "muted" }, "age ", passed), h("span", { class: "muted" }, "last token ", silence), note), canvas,
     h("p", { class: "faint slim" }, "The last 30 seconds. Hops, attempts and cadence are told when it has ended."));
-  fill(main, heading(first, [halt], signal, state), strip, text, h("section", { class: "panel" }, h("h2", {}, "Facts"), told));
-  watch(first, canvas, { age, silence, note }, signal);
+  fill(main, stale, heading(first, [halt], signal, state), strip, text, h("section", { class: "panel" }, h("h2", {}, "Facts"), told));
+  watch(first, canvas, { passed, silence, note }, signal);
   along(text, first, signal);
   return (record) => {
     fill(state, badge(record), record.stall_blame ? [" ", h("span", { class: `blame ${record.stall_blame}` }, BLAME[record.stall_blame])] : null);
-    fill(where, h("strong", {}, record.upstream || "no upstream yet"), ` · ${record.state.replaceAll("_", " ")} for ${seconds(record.in_state)}`);
+    fill(where, h("strong", {}, named(record.upstream || "no upstream yet")), ` · ${record.state.replaceAll("_", " ")} for ${seconds(record.in_state)}`);
     fill(told, facts(record));
   };
 }
@@ -92,7 +98,12 @@ function running(main, first, signal) {
 function watch(record, canvas, told, signal) {
   const board = new Board();
   const path = record.route ? `/api/live?route=${encodeURIComponent(record.route)}` : "/api/live";
-  follow(path, (event) => board.take(event), () => say(told.note, "the feed broke off; trying again"), signal);
+  let broken = false;
+  const take = (event) => {
+    broken = false;
+    board.take(event);
+  };
+  follow(path, take, () => (broken = true), signal);
   let drawn = 0;
   const frame = (at) => {
     if (signal.aborted || !canvas.isConnected) return;
@@ -101,10 +112,12 @@ function watch(record, canvas, told, signal) {
     drawn = at;
     const now = board.now();
     const track = board.streams.get(record.stream_id)?.track;
-    say(told.age, seconds(Math.max(0, now - record.received_at)));
-    say(told.note, track ? "" : `the feed shows ${count(board.shown)} of ${count(board.active)} streams, and this one is not among them`);
+    say(told.passed, age(now - record.received_at));
+    say(told.note, broken ? "the feed broke off; trying again" : track ? "" : `the feed shows ${count(board.shown)} of ${count(board.active)} streams, and this one is not among them`);
     if (!track) return;
-    say(told.silence, track.last === null ? NONE : `${seconds(Math.max(0, now - track.last))} ago`);
+    const last = track.lastBy(now - LATE);
+    const silent = now - LATE - last;
+    say(told.silence, last === null ? NONE : silent < 0.05 ? "< 50 ms ago" : `${seconds(silent)} ago`);
     paint(canvas, track, now - LATE);
   };
   requestAnimationFrame(frame);
@@ -123,19 +136,20 @@ function heading(record, actions, signal, state = null) {
   buttons(known, signal).then((links) => fill(outward, links), () => {});
   return h("div", { class: "heading" },
     h("div", { class: "bar" },
-      h("h1", {}, `${record.route || record.operation} · ${record.asked_model || NONE} `, h("span", { class: "muted" }, "→ "), served(record).join(" ↷ ")),
-      state ?? badge(record), record.error && record.error !== record.outcome ? h("span", { class: "muted" }, record.error) : null,
+      h("h1", {}, named(record.route || record.operation), " · ", named(record.asked_model || NONE), " ", h("span", { class: "muted" }, "→ "), served(record).map((name, place) => [place ? " ↷ " : "", named(name)])),
+      state ?? badge(record), record.error && record.error !== record.outcome ? named(record.error, { class: "muted" }) : null,
       record.derived.slow ? h("span", { class: "badge slow", title: "its first token came later than the route's objective" }, "slow") : null,
-      record.cost_usd === null ? null : h("span", { class: "muted", title: "cost" }, usd(record.cost_usd)),
       h("span", { class: "grow" }), actions, outward,
       h("a", { class: "plain button", href: `/api/streams/${record.stream_id}`, target: "_blank", rel: "noopener" }, "JSON ↗")),
     h("p", { class: "muted ids" }, "stream ", copyable(record.stream_id), " · ", h("a", { href: `/traces/${record.trace_id}` }, "trace"), " ", copyable(record.trace_id),
-      " · ", h("span", { title: clock(record.received_unix) }, `received ${clock(record.received_unix)}${record.now ? `, ${ago(record.received_unix, record.now)}` : ""}`)));
+      " · ", h("span", { title: clock(record.received_unix) }, `received ${clock(record.received_unix)}${record.now && record.state === "ended" ? `, ${ago(record.received_unix, record.now)}` : ""}`)));
 }
 
-/** End a running stream, after asking once. */
+/** End a running stream, after asking once whether this one is meant: rows move while one aims. */
 export async function stop(id) {
-  if (!confirm("Stop this stream? Its client gets an error event.")) return;
+  const known = await get(`/api/streams/${encodeURIComponent(id)}`, AbortSignal.timeout(1000)).catch(() => null);
+  const which = known ? ` of ${[known.route, known.upstream].filter(Boolean).join(" at ") || "no route"}, ${age(known.age)} old` : "";
+  if (!confirm(`Stop stream ${id.slice(0, 8)}${which}? Its client gets an error event.`)) return;
   try {
     await post(`/api/streams/${encodeURIComponent(id)}/abort`);
     toast("Stopped");
@@ -157,7 +171,7 @@ function legend(record) {
 }
 
 function lanesPanel(record) {
-  const seams = record.seams.map((seam) => h("p", { class: "note" }, `Resumed: at ${seconds(seam.offset)}, after ${count(seam.chunks)} tokens, ${seam.source} failed (${seam.why}), and ${seam.target} went on with the answer.`));
+  const seams = record.seams.map((seam) => h("p", { class: "seam-note" }, `Resumed: at ${seconds(seam.offset)}, after ${count(seam.chunks)} tokens, `, named(seam.source), ` failed (${seam.why}), and `, named(seam.target), " went on with the answer."));
   return h("section", { class: "panel" }, h("h2", {}, record.attempts.length === 1 ? "Attempt" : "Attempts"), lanes(record), seams);
 }
 
@@ -170,39 +184,4 @@ function rawPanel(record) {
   const details = h("details", {}, h("summary", {}, "The whole record"), raw);
   details.addEventListener("toggle", () => details.open && !raw.textContent && say(raw, JSON.stringify(record, null, 2)));
   return h("section", { class: "panel" }, details);
-}
-
-function facts(record) {
-  const { usage, derived } = record;
-  const told = [
-    ["asked model", record.asked_model],
-    ["served model", record.served_model],
-    ["attempts", count(record.attempts.length)],
-    ["fallback because", record.fallback_reason],
-    ["dialect", record.dialect],
-    ["HTTP status", record.status],
-    ["first byte", seconds(derived.ttfb)],
-    ["first event", seconds(record.offsets.first_event)],
-    ["first token", seconds(derived.ttft)],
-    ["first answer", seconds(derived.first_answer)],
-    ["per output token", seconds(derived.per_token)],
-    ["duration", seconds(derived.duration)],
-    ["input tokens", count(usage?.input)],
-    ["cached input", count(usage?.cached)],
-    ["output tokens", count(usage?.output)],
-    ["reasoning tokens", count(usage?.reasoning)],
-    ["finish", record.finish.join(", ")],
-    ["bytes", record.state === "ended" ? bytes(record.bytes) : null],
-    ["tenant", record.tenant],
-    ["session", record.session_id],
-    ["prompt", [record.prompt_name, record.prompt_version].filter(Boolean).join(" @ ")],
-    ["feedback", record.feedback ? [["disliked", "neither liked nor disliked", "liked"][record.feedback.score + 1], record.feedback.comment].filter(Boolean).join(": ") : null],
-    ["client's retry", record.client_retry],
-    ["came back", record.reconnects ? `${record.reconnects} ×` : null],
-    ["response id", record.response_id],
-    ...Object.entries(record.tags).map(([name, value]) => [`tag ${name}`, value]),
-    ...Object.entries(record.mutations).map(([kind, times]) => [`changed: ${kind}`, count(times)]),
-    ...Object.entries(record.parser_errors).map(([reason, times]) => [`unread: ${reason}`, count(times)]),
-  ].filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== NONE);
-  return h("dl", { class: "facts" }, told.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
 }

@@ -1,7 +1,7 @@
 // Where a stream's time went, to scale: its phases on one line, its attempts as lanes, and whose each moment was.
 
 import { answerAt, arrivals, bars, columns, mark, piece, scale, stallPiece } from "./band.js";
-import { h } from "./dom.js";
+import { h, named } from "./dom.js";
 import { BLAME, NONE, seconds } from "./format.js";
 
 const TENTH = 1e4; // tenths of a millisecond in a second: what the ledger is told in
@@ -71,7 +71,7 @@ function tenths(value) {
   return value < TENTH ? `${(value / 10).toFixed(1)} ms` : `${(value / TENTH).toFixed(4)} s`;
 }
 
-/** Whose the time was: each owner's seconds where the last one's ended, so that they walk to the span and sum to it. */
+/** Whose the time was: each owner's seconds as a share of the whole, wherever in it they lay. All begin at nothing and sum to the span. */
 export function ledger(record) {
   const known = Object.values(record.seconds).some((value) => value > 0);
   if (!known) return h("p", { class: "muted" }, "Who owned its time went with the worker that died.");
@@ -79,22 +79,26 @@ export function ledger(record) {
   const shown = apportion(told.map(([key]) => record.seconds[key] ?? 0));
   const sum = shown.reduce((total, value) => total + value, 0);
   const end = Math.max(sum / TENTH, 1e-4);
-  let at = 0;
   const lines = told.map(([key, name, words, blame], place) => {
     const length = shown[place] / TENTH;
-    const track = key === "upstream_wait" ? upstreamPieces(record, at, length, end) : piece(at, at + length, end, `owned ${key}`, name);
-    at += length;
+    const track = key === "upstream_wait" ? upstreamPieces(record, length, end) : piece(0, length, end, `owned ${key}`, name);
     const label = [name, blame ? [" ", h("span", { class: `blame ${blame}`, "aria-hidden": "true" }, BLAME[blame])] : null];
     const share = Math.round((100 * shown[place]) / sum);
     return line(label, track, [h("strong", { "data-seconds": length.toFixed(4), "data-owner": key }, tenths(shown[place])), h("span", { class: "faint share" }, share || !shown[place] ? `${share} %` : "<1 %")],
       { title: words, class: shown[place] ? "rung" : "rung nothing" });
   });
   const total = line("sums to", null, [h("strong", { "data-sum": end.toFixed(4) }, tenths(sum)), h("span", { class: "faint share" }, "100 %")], { class: "rung sum" });
-  return h("div", { class: "lines ledger", role: "group", "aria-label": "Whose the time was" }, lines, total, axisLine(end));
+  return h("div", { class: "lines ledger", role: "group", "aria-label": "Whose the time was" },
+    h("div", { class: "rung heads" }, h("div", {}, "whose it was"), h("div", {}, "added up, wherever it lay: shares of the whole, not moments"), h("div")), lines, total,
+    h("div", { class: "rung" }, h("div"), shares(), h("div")));
+}
+
+function shares() {
+  return h("div", { class: "axis", "aria-hidden": "true" }, [0, 25, 50, 75].map((share) => h("span", { style: { left: `${share}%` } }, `${share} %`)));
 }
 
 /** The upstream's share: silence before the first token, flow, and its stalls; the pieces are scaled to what it owned in all. */
-function upstreamPieces(record, at, length, end) {
+function upstreamPieces(record, length, end) {
   const served = record.attempts[record.winner ?? record.attempts.length - 1];
   const first = record.offsets.first_token;
   const wait = first === undefined ? length : Math.max(0, first - (served?.offsets.sent ?? first));
@@ -103,9 +107,9 @@ function upstreamPieces(record, at, length, end) {
   const silent = Math.min(length - waited, stalled);
   const flow = length - waited - silent;
   return [
-    piece(at, at + waited, end, "dots", "until its first token"),
-    piece(at + waited, at + waited + flow, end, "flowing", "between tokens, below the stall threshold"),
-    piece(at + waited + flow, at + length, end, "stall hatch-upstream", "stalls"),
+    piece(0, waited, end, "dots", "until its first token"),
+    piece(waited, waited + flow, end, "flowing", "between tokens, below the stall threshold"),
+    piece(waited + flow, length, end, "stall hatch-upstream", "stalls"),
   ];
 }
 
@@ -136,7 +140,7 @@ function lane(record, attempt, place, came, end) {
     heard && mine ? mark(o.first_token, end, "seam", `went on here for ${mine.source}, after ${mine.chunks} tokens: ${mine.why}`) : null,
     record.state !== "ended" && o.ended === undefined ? null : mark(over, end, attempt.outcome === "won" ? "over" : "cross", attempt.outcome.replaceAll("_", " ")),
   ];
-  const name = [h("span", { class: "faint" }, `${place + 1} `), h("strong", { class: heard ? "" : "muted" }, attempt.upstream), attempt.why === "first" ? null : h("span", { class: "faint" }, ` ${attempt.why}`)];
+  const name = [h("span", { class: "faint" }, `${place + 1} `), h("strong", { class: heard ? "" : "muted" }, named(attempt.upstream)), attempt.why === "first" ? null : h("span", { class: "faint" }, ` ${attempt.why}`)];
   return line(name, track, verdict(record, attempt), { class: `rung lane ${heard ? "winner" : "loser"}`, "data-outcome": attempt.outcome, title: `${attempt.model} at ${attempt.address || attempt.upstream}` });
 }
 
@@ -153,5 +157,5 @@ function verdict(record, attempt) {
   const running = record.state !== "ended" && o.ended === undefined;
   const word = running ? (o.first_token === undefined ? "asked" : "speaking") : attempt.outcome.replaceAll("_", " ");
   const error = attempt.error && attempt.error !== attempt.outcome ? attempt.error.replace(/^(\d{3})$/, "HTTP $1") : null;
-  return [h("span", { class: `badge ${attempt.outcome === "won" ? "completed" : ""}` }, word), error ? h("span", { class: "muted", title: error }, ` ${error}`) : h("span", { class: "faint", title: "first token after the request was sent" }, ` ${own}`)];
+  return [h("span", { class: `badge ${attempt.outcome === "won" ? "completed" : ""}` }, word), error ? [" ", named(error, { class: "muted", title: error })] : h("span", { class: "faint", title: "first token after the request was sent" }, ` ${own}`)];
 }
