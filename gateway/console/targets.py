@@ -34,7 +34,7 @@ def survey(believed: list[TargetView], lately: Lately, now: float) -> Survey:
 
 def route_view(route: Route, what: Survey, routes: Sequence[Route] = ()) -> View:
     """A route; each of its targets as configured, by model as the workers see it and as streams met it in the last five minutes; and
-    in which order the next request would try them. `routes` are all of them, in their order: what another one takes for itself never comes."""
+    in which order the next request would try them. `routes` are all of them, in order: what another one takes does not come."""
     whole = Slice()
     for key, met in what.met.items():
         if key[0] == route.name:
