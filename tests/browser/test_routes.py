@@ -79,10 +79,10 @@ async def test_a_failed_question_does_not_end_the_page(weir: Start, provide: Sta
     page: Page = await visit(one, "/routes", forgive=("Failed to load resource",))
     await expect(page.locator(".targets tbody tr")).to_have_count(1)
     await page.route("**/api/routes", lambda route: route.abort())
-    await expect(page.locator(".banner[role=alert]")).to_contain_text("trying again")
+    await expect(page.locator(".stale")).to_contain_text("trying again")
     await expect(page.locator(".targets tbody tr")).to_have_count(1)
     await page.unroute("**/api/routes")
-    await expect(page.locator(".banner[role=alert]")).to_be_hidden()
+    await expect(page.locator(".stale")).to_be_hidden()
 
 
 async def test_a_refused_reload_is_told(weir: Start, provide: Start, visit: Visit, tmp_path: Any) -> None:

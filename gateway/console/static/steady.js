@@ -6,7 +6,7 @@ import { clock } from "./format.js";
 
 export class Steady {
   constructor() {
-    this.note = h("p", { class: "banner", role: "alert", hidden: true });
+    this.note = h("p", { class: "stale", role: "alert", hidden: true });
     this.at = null;
   }
 

@@ -11,13 +11,14 @@ import { buttons, span } from "./links.js";
 import { replayPanel } from "./replay.js";
 import { Steady } from "./steady.js";
 import { badge } from "./streams.js";
-import { paint } from "./strips.js";
+import { paint, SPAN } from "./strips.js";
 import { along, said } from "./text.js";
 import { lanes, ledger, timeline } from "./waterfall.js";
 
 const LIVE_EVERY = 1000;
 const PATIENCE = 3000; // milliseconds between a stream's end and its row in the store, at most
 const LATE = 0.4; // seconds that the strip is drawn behind the present, so that tokens are there before their place is
+const TURN = 10; // seconds by which a strip that does not scroll turns its page
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export async function show(main, [id], signal) {
@@ -98,27 +99,29 @@ function running(main, first, signal, stale) {
 function watch(record, canvas, told, signal) {
   const board = new Board();
   const path = record.route ? `/api/live?route=${encodeURIComponent(record.route)}` : "/api/live";
-  let broken = false;
+  let broken = ""; // why the feed is not heard
   const take = (event) => {
-    broken = false;
+    broken = "";
     board.take(event);
   };
-  follow(path, take, () => (broken = true), signal);
+  follow(path, take, (error) => (broken = error instanceof Failure ? error.message : "the feed broke off"), signal);
   let drawn = 0;
   const frame = (at) => {
     if (signal.aborted || !canvas.isConnected) return;
     requestAnimationFrame(frame);
-    if (!board.told || (still.matches && at - drawn < 1000)) return;
+    if (still.matches && at - drawn < 1000) return;
     drawn = at;
+    if (!board.told) return say(told.note, broken && `${broken}; trying again`);
     const now = board.now();
     const track = board.streams.get(record.stream_id)?.track;
     say(told.passed, age(now - record.received_at));
-    say(told.note, broken ? "the feed broke off; trying again" : track ? "" : `the feed shows ${count(board.shown)} of ${count(board.active)} streams, and this one is not among them`);
+    say(told.note, broken ? `${broken}; trying again` : track ? "" : `the feed shows ${count(board.shown)} of ${count(board.active)} streams, and this one is not among them`);
     if (!track) return;
     const last = track.lastBy(now - LATE);
     const silent = now - LATE - last;
     say(told.silence, last === null ? NONE : silent < 0.05 ? "< 50 ms ago" : `${seconds(silent)} ago`);
-    paint(canvas, track, now - LATE);
+    const turned = Math.max(0, Math.ceil((now - LATE - track.received - SPAN) / TURN)) * TURN;
+    still.matches ? paint(canvas, track, now - LATE, track.received + turned) : paint(canvas, track, now - LATE);
   };
   requestAnimationFrame(frame);
 }

@@ -140,8 +140,8 @@ function verdict({ step, waited, idle }, steps, all) {
   const place = steps.findIndex((each) => each.step === step) + 1;
   const link = h("a", { href: `/streams/${step.stream_id}` }, steps.length === 1 ? "The one stream" : `Step ${place}`);
   const spoke = step.ttft !== null && step.ttft !== undefined;
-  const silent = spoke ? [", ", h("strong", {}, seconds(Math.min(step.ttft, waited))), " before its first token"] : ", without a token";
   const owners = Object.entries(step.stall_time ?? {}).sort((one, other) => other[1] - one[1]);
+  const silent = !spoke ? ", without a token" : owners.length ? [", ", h("strong", {}, seconds(Math.min(step.ttft, waited))), " before its first token"] : ", all before its first token";
   const stalled = spoke && owners.length ? [" and ", h("strong", {}, seconds(step.stall_seconds)), " in stalls ", owners.map(([owner]) => h("span", { class: `blame ${owner}`, title: owner }, BLAME[owner]))] : null;
   const rest = idle > 0.05 * all ? ` Between the steps, for ${seconds(idle)}, nothing was asked of any model.` : "";
   return [link, " (", named(step.model || step.route), " at ", named(step.upstream || "no upstream"), ") kept the user waiting longest: ", h("strong", {}, seconds(waited)), ` of ${seconds(all)}`, silent, stalled, ".", rest];
