@@ -75,7 +75,7 @@ function layout(main, asked, routes) {
     told: h("span", { class: "muted", role: "status" }),
     body: h("tbody"),
     more: h("button", { class: "plain", type: "button", hidden: true }, "Older ones"),
-    heads: COLUMNS.map(([, name, , right]) => h("th", { class: right ? "right" : "", scope: "col" }, h("button", { type: "button" }, name, h("span", { class: "sorted", "aria-hidden": "true" })))),
+    heads: COLUMNS.map(([key, name, , right]) => h("th", { class: `${right ? "right" : ""} c-${key}`, scope: "col" }, h("button", { type: "button" }, name, h("span", { class: "sorted", "aria-hidden": "true" })))),
     routes,
   };
   fill(main, h("div", { class: "bar" }, h("h1", {}, "Streams"), view.told, h("span", { class: "grow" }), h("span", { class: "faint keys" }, "j k move · enter opens · / searches")),
@@ -142,6 +142,8 @@ class List {
   draw() {
     const rows = this.chosen();
     fill(this.view.body, rows.length ? rows.map(line) : h("tr", {}, h("td", { colspan: COLUMNS.length }, this.empty())));
+    const without = { cost: rows.every((row) => row.cost_usd === null), tags: rows.every((row) => !tags(row).length) };
+    for (const [name, none] of Object.entries(without)) this.view.body.parentElement.classList.toggle(`without-${name}`, none);
     const sorted = this.sort.replace(/^-/, "");
     this.view.heads.forEach((head, place) => {
       const way = sorted !== COLUMNS[place][0] ? "none" : this.sort.startsWith("-") ? "descending" : "ascending";
