@@ -55,7 +55,9 @@ async def test_the_hops_add_up_to_the_span(weir: Start, provide: Start, client: 
     assert shown["upstream_wait"] > 0.5 * total  # the rest is a busy machine's
     begins = await page.locator(".ledger .track").evaluate_all("(all) => all.map((e) => e.querySelector('.piece')?.style.left ?? '0%')")
     assert set(begins) == {"0%"}  # shares, not moments
-    await expect(page.locator(".verdict")).to_contain_text(re.compile(r"was silence: \d+ ms before the first token and [\d.]+ m?s in \d+ stalls?, held by"))
+    await expect(page.locator(".verdict")).to_contain_text(
+        re.compile(r"was silence: \d+ ms before the first token and [\d.]+ m?s in \d+ stalls?, held by")
+    )
 
 
 async def test_a_stall_is_shown_with_its_owner(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:

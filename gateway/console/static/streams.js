@@ -56,9 +56,9 @@ function tags(row) {
 
 export async function show(main, _, signal) {
   const asked = new URLSearchParams(location.search);
-  const { routes } = await get("/api/routes", signal);
+  const { routes, base_url: base } = await get("/api/routes", signal);
   introduce(routes.flatMap((route) => route.targets.map((target) => target.upstream)));
-  const view = layout(main, asked, routes);
+  const view = { ...layout(main, asked, routes), base };
   const list = new List(asked, view, signal);
   view.search.addEventListener("input", () => list.look(view.search.value));
   view.more.addEventListener("click", () => list.load(1));
@@ -178,7 +178,7 @@ class List {
     if (narrowed(this.asked) || this.text) return h("div", { class: "empty" }, "No stream fits. ", h("a", { href: "/streams" }, "Take the filters away"));
     const model = this.view.routes[0]?.models.find((each) => !each.includes("*")) ?? "gpt-4o-mini";
     return h("div", { class: "empty" }, "No stream is stored yet. Point an app's base_url at the gateway, or send one by hand:",
-      h("pre", {}, `curl -N http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{"model": "${model}", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'`));
+      h("pre", {}, `curl -N ${this.view.base ?? "http://HOST:PORT"}/v1/chat/completions -H 'Content-Type: application/json' \\\n  -d '{"model": "${model}", "stream": true, "messages": [{"role": "user", "content": "Hello"}]}'`));
   }
 }
 
