@@ -6,15 +6,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-# The one line that checks everything; pre-commit, CI and the README run it too. Two test processes: every suite brings its own ports and files.
+# The one line that checks everything; pre-commit, CI and the README run it too. Three test processes: every suite brings its own ports and files,
+# and much of it waits.
 LINT := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy --strict gateway && $(BIN)/lint-imports
-TEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+TEST := $(BIN)/python -m pytest -n 3 --dist loadfile
 
 .PHONY: help run test conformance test-browser screenshots test-backends collector test-extra test-all check model run-model bench bench-docs clean
 
 help:
 	@echo 'make run        the demo: simulated providers, the gateway, traffic'
-	@echo 'make test       lint, types, layers and the tests (about two minutes)'
+	@echo 'make test       lint, types, layers and the tests (under ten minutes)'
 	@echo 'make conformance the official SDKs of Python and Node through Weir (about two minutes)'
 	@echo 'make test-browser the console in a real Chromium'
 	@echo 'make test-backends spans of real streams, read back from real backends (about two minutes)'
