@@ -52,8 +52,15 @@ def to(name: str, url: str) -> Callable[[dict[str, Any]], None]:
 
 
 def processes(gateway: Any, name: str) -> list[int]:
-    """Return the living processes of a gateway that have this name; the supervisor has reaped none of them yet."""
-    return [pid for pid in gateway.living() if Path(f"/proc/{pid}/comm").read_text().strip() == name]
+    """Return the living processes of a gateway that have this name; one may have died since it was listed."""
+    return [pid for pid in gateway.living() if named(pid) == name]
+
+
+def named(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 async def hashes(gateway: Any) -> set[str]:
