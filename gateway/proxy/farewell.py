@@ -19,12 +19,11 @@ class Farewell:
 
     def __init__(self, plane: Plane, reply: Reply, patience: float = PATIENCE) -> None:
         self._plane, self._reply, self._patience = plane, reply, patience
-        self._unsent, self._progress_at = 0, plane.clock()
+        self._unsent, self._progress_at = -1, plane.clock()
         self.cause: GatewayError | None = None
 
     async def over(self, work: Awaitable[None]) -> None:
         """Wait for the work that ends the answer."""
-        self._unsent = self._reply.unsent()
         self._plane.watch.watched.add(self)
         try:
             await work

@@ -121,12 +121,21 @@ class Relay:
         """An exchange has one head, and the trial has read it."""
 
     def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:
-        """The upstream has ended; `why` is None when its HTTP message was whole. A few last words wait for ours: one packet."""
+        """The upstream has ended; `why` is None when its HTTP message was whole.
+
+        A few last words wait for ours: one packet. The first token waits for nothing, and an answer that comes at once holds it.
+        """
         if not self.ended:
             self.why, self.ended_at = why, now
+            said = b""
             if whole := self.reading.cut(last) if last else b"":
+                said = self.reading.edited(whole)
+                if self.reading.is_stream and not self.reading.observer.spoke:
+                    self._reply.write(said)
+                    self.bytes += len(said)
+                    said = b""
                 self.reading.observe(whole, now)
-            self.tail = self.reading.edited(whole) + self.reading.conclude(why is None, now)
+            self.tail = said + self.reading.conclude(why is None, now)
             self.bytes += len(self.tail)
             if len(self.tail) > FEW:
                 self._reply.write(self.tail)

@@ -68,12 +68,27 @@ def test_ordinary_tokens_are_known_again():
     assert known.holds(chunk("犬"))
 
 
+@pytest.mark.parametrize("between", [rb"\n", rb".\n\n", rb"say \"no\"", rb"\\", rb"\u00e9t\u00E9", rb"\/\b\f\r\t"])
+def test_a_token_with_escapes_is_known_again(between):
+    """Line ends and quotes come in every answer of some length, and in code all the time."""
+    known = likeness_of(chunk("word"))
+    assert known is not None
+    raw = chunk("word").replace(b"word", between)
+    assert known.holds(raw)
+    (event,) = reader()(frame(raw))
+    assert type(event) is Delta
+
+
 @pytest.mark.parametrize(
     "raw",
     [
         chunk(""),
-        chunk('say "no"'),
-        chunk("line\nbreak"),
+        chunk("word").replace(b"word", b'"'),
+        chunk("word").replace(b"word", b"\\"),
+        chunk("word").replace(b"word", rb"\x"),
+        chunk("word").replace(b"word", rb"\u00g0"),
+        chunk("word").replace(b"word", rb"\ud83d"),
+        chunk("word").replace(b"word", b"a\nb"),
         chunk("x", usage={"prompt_tokens": 1}),
         chunk("a") + chunk("b"),
         chunk("a")[:-1],
@@ -82,7 +97,7 @@ def test_ordinary_tokens_are_known_again():
     ],
 )
 def test_all_else_is_left_to_the_parser(raw):
-    """Empty text, escapes, other fields, several events in one read and half events are not what was learnt."""
+    """Empty text, what is no JSON text, half an emoji, other fields, several events in one read and half events are not what was learnt."""
     known = likeness_of(chunk("word"))
     assert known is not None
     assert not known.holds(raw)
