@@ -135,15 +135,16 @@ async def test_streams_that_wait_are_listed(provide: Any, gate: Any, until: Any,
         assert state in states
 
 
-async def test_a_draining_worker_shows_on_its_streams(provide: Any, gate: Any) -> None:
-    """Streams that run on while their worker shuts down are listed as draining (D11)."""
+async def test_a_draining_worker_shows_on_its_streams(provide: Any, gate: Any, until: Any) -> None:
+    """Streams that run on while their worker shuts down are listed as draining, also when they have been looked at since (D11)."""
     tongue = TONGUES["openai"]
-    weir = await gate(await provide(opened(tongue, tongue.token("one"), 0.8, tongue.proper)))
+    weir = await gate(await provide(opened(tongue, tongue.token("one"), 3.0, tongue.proper)))
     async with heard(weir) as audience:
         client = await (await ask(weir, tongue)).saw(tongue.token("one"))
         async with asyncio.TaskGroup() as group:
-            group.create_task(weir.worker.drain(5.0))
-            await asyncio.sleep(0.4)  # longer than it takes to look at every stream
+            group.create_task(weir.worker.drain(30.0))
+            await until(lambda: [live.state for live in weir.plane.live.values()] == ["draining"])
+            await asyncio.sleep(0.4)  # every stream is looked at meanwhile
             states = [row["state"] for row in (await audience.ask("/api/streams"))["streams"]]
             await client.finish()
     assert states == ["draining"]
