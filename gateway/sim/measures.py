@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from math import ceil
 from typing import Protocol
 
 from msgspec import Struct
@@ -19,6 +20,7 @@ SETTLE = 2.0
 SHORT_TOKENS = 5
 SHORT_STREAMS = 50
 PROBE_TOKENS = 3
+IN_A_ROW = 20
 SILENCE = 600.0
 
 
@@ -73,10 +75,10 @@ class Course(Struct, frozen=True):
     def addresses(self) -> list[tuple[Lane, Address]]:
         return [(lane, self.address(lane, self.options)) for lane in self.lanes]
 
-    def slots(self) -> Iterator[tuple[int, Lane, Address]]:
+    def turns(self, rounds: int) -> Iterator[tuple[int, Lane, Address]]:
         """Yield every lane once a round, each round beginning with another one: what drifts on the machine drifts for all."""
         pairs = self.addresses()
-        for number in range(self.options.rounds):
+        for number in range(rounds):
             turn = number % len(pairs)
             for lane, address in pairs[turn:] + pairs[:turn]:
                 yield number, lane, address
@@ -134,7 +136,7 @@ async def slot(address: Address, account: Account, streams: int, seconds: float,
 
 async def _slots(course: Course, title: str, streams: int, spread: float) -> dict[str, Account]:
     accounts = {lane.name: Account(lane) for lane in course.lanes}
-    for number, lane, address in course.slots():
+    for number, lane, address in course.turns(course.options.rounds):
         course.say(f"{title}: round {number + 1} of {course.options.rounds}, {lane.name}")
         account = accounts[lane.name]
         account.slots.append(await slot(address, account, streams, course.options.seconds, spread))
@@ -195,19 +197,21 @@ async def short(course: Course) -> dict[str, Struct]:
 
 
 async def ttft(course: Course) -> dict[str, Struct]:
-    """One stream at a time on connections kept alive, a provider that answers at once, lanes in turn: what each adds to the first token."""
+    """One stream at a time on a connection kept alive, a provider that answers at once: what each lane adds to the first token.
+
+    A lane is asked some times in a row, then the next: as one that works, not one that three others have just driven out of the caches.
+    """
     course.become(ttft=0, gap=0, tokens=PROBE_TOKENS)
-    pairs = course.addresses()
-    tallies = {lane.name: Tally() for lane, _ in pairs}
+    probes = course.options.probes
+    tallies = {lane.name: Tally() for lane in course.lanes}
     callers: dict[str, Caller] = {}
-    course.say(f"first token: {course.options.probes} streams a lane, one at a time")
-    for number in range(-WARM, course.options.probes):
-        turn = number % len(pairs)
-        for lane, address in pairs[turn:] + pairs[:turn]:
+    course.say(f"first token: {probes} streams a lane, one at a time")
+    for number, lane, address in course.turns(1 + ceil(probes / IN_A_ROW)):  # the first turn only warms up
+        for _ in range(min(IN_A_ROW, probes - IN_A_ROW * max(0, number - 1))):
             caller = callers.get(lane.name)
             if caller is None or caller.lost:
                 caller = callers[lane.name] = await connect(address, tallies[lane.name])
-            caller.tally = tallies[lane.name] if number >= 0 else Tally()
+            caller.tally = tallies[lane.name] if number else Tally()
             await ask(caller)
     for caller in callers.values():
         caller.transport.abort()
