@@ -96,9 +96,12 @@ class Answer {
     if (this.running) return (this.running = false);
     this.running = true;
     say(button, "■ stop");
-    const began = performance.now() - 1000 * Math.max(0, this.times[0] - 0.3); // the wait for the first token is on the page already
+    const start = Math.max(0, this.times[0] - 0.3); // the wait for the first token is on the page already
+    let began;
+    this.showAt(start);
     const step = (now) => {
-      const at = (now - began) / 1000;
+      began ??= now;
+      const at = start + (now - began) / 1000;
       const over = !this.running || signal.aborted || at > this.times.at(-1);
       over ? this.show(this.end) : this.showAt(at);
       if (!over) return requestAnimationFrame(step);
