@@ -1,0 +1,52 @@
+"""An answer that lasts until its test ends it: what is to be looked at must not be over before a busy machine has looked."""
+
+from collections.abc import Iterator
+
+from gateway.sim.faults import Script
+from gateway.sim.steps import End, Pause, Send, Step, framed
+from tests.rig.makers import SSE_HEAD, Makers
+
+LONGEST = 120.0
+"""Seconds after which it ends by itself, should its test forget it."""
+
+
+class Held:
+    """What a provider's `Script` says: "w0 ", "w1 " and so on, every `gap` seconds, until `release` lets every answer end well.
+
+    After `quiet_after` tokens it says nothing more until then. `runs` holds the frames of each answer, in the order they were begun.
+    """
+
+    def __init__(self, gap: float = 0.04, quiet_after: int | None = None) -> None:
+        self.gap, self.quiet_after = gap, quiet_after
+        self.released = False
+        self.runs: list[list[bytes]] = []
+
+    @property
+    def script(self) -> Script:
+        """This as a fault of a simulated provider, asked for anew at each request."""
+        return Script(self)  # type: ignore[arg-type] - steps that are made while they are played
+
+    def release(self) -> None:
+        self.released = True
+
+    def __iter__(self) -> Iterator[Step]:
+        said: list[bytes] = []
+        self.runs.append(said)
+        yield Send(SSE_HEAD, "head")
+        yield from framed(self._steps(said))
+
+    def _steps(self, said: list[bytes]) -> Iterator[Step]:
+        waited, number = 0.0, 0
+        said.append(Makers.event())
+        yield Send(said[-1], "body")
+        while not self.released and waited < LONGEST:
+            if self.quiet_after is None or number < self.quiet_after:
+                said.append(Makers.event(f"w{number} "))
+                yield Send(said[-1], "token", number, 1)
+                number += 1
+            waited += self.gap
+            yield Pause(self.gap)
+        for last in (Makers.event(finish="stop"), b"data: [DONE]\n\n"):
+            said.append(last)
+            yield Send(last, "body")
+        yield End()
