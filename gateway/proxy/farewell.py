@@ -19,7 +19,7 @@ class Farewell:
 
     def __init__(self, plane: Plane, reply: Reply, patience: float = PATIENCE) -> None:
         self._plane, self._reply, self._patience = plane, reply, patience
-        self._unsent, self._progress_at = -1, plane.clock()  # not asked yet: a client that is quick is never looked at
+        self._unsent, self._progress_at = -1, 0.0  # the first tick begins to count; a client that is quick sees none
         self.cause: GatewayError | None = None
 
     async def over(self, work: Awaitable[None]) -> None:

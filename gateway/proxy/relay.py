@@ -123,25 +123,29 @@ class Relay:
     def on_end(self, why: str | None, now: float, last: bytes = b"") -> None:
         """The upstream has ended; `why` is None when its HTTP message was whole.
 
-        A few last words wait for ours: one packet. The first token waits for nothing, and an answer that comes at once holds it.
+        A few last words wait for ours: one packet. But a stream that has begun and said nothing yet may say it only now, and its first
+        token waits for nothing.
         """
-        if not self.ended:
-            self.why, self.ended_at = why, now
-            said = b""
-            if whole := self.reading.cut(last) if last else b"":
-                said = self.reading.edited(whole)
-                if self.reading.is_stream and not self.reading.observer.spoke:
-                    self._reply.write(said)
-                    self.bytes += len(said)
-                    said = b""
-                self.reading.observe(whole, now)
-            self.tail = said + self.reading.conclude(why is None, now)
-            self.bytes += len(self.tail)
-            if len(self.tail) > FEW:
-                self._reply.write(self.tail)
-                self.tail = b""
-            if not self._done.done():
-                self._done.set_result(None)
+        if self.ended:
+            return
+        self.why, self.ended_at = why, now
+        if whole := self.reading.cut(last) if last else b"":
+            self.tail = self.reading.edited(whole)
+            if self.reading.is_stream and not self.reading.observer.spoke:
+                self._let_go()
+            self.reading.observe(whole, now)
+        self.tail += self.reading.conclude(why is None, now)
+        if len(self.tail) > FEW:
+            self._let_go()
+        self.bytes += len(self.tail)
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def _let_go(self) -> None:
+        """Write what was to wait."""
+        self._reply.write(self.tail)
+        self.bytes += len(self.tail)
+        self.tail = b""
 
     @property
     def ended(self) -> bool:

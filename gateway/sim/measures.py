@@ -36,7 +36,7 @@ class BenchOptions(Struct, frozen=True, kw_only=True):
     tokens: int = 100
     seconds: float = 5.0
     rounds: int = 3
-    probes: int = 300
+    probes: int = 2000
     idle: int = 500
     lanes: tuple[str, ...] = ("direct", "nginx", "naive", "weir")
     measures: tuple[str, ...] = ("memory", "ttft", "paced", "short")

@@ -22,7 +22,7 @@ from gateway.sim.provider import Provider
 from gateway.sim.report import LaneReport, Paced, Ttft
 from gateway.sim.tempers import Temper
 
-SMALL = bench.BenchOptions(streams=8, rate=400, tokens=5, seconds=0.4, rounds=1, probes=5, idle=5, lanes=("direct", "naive"))
+SMALL = bench.BenchOptions(streams=8, rate=400, tokens=5, seconds=0.4, rounds=1, probes=25, idle=5, lanes=("direct", "naive"))
 QUICK = Temper(ttft=0, gap=0.002, tokens=5)
 
 

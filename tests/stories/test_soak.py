@@ -26,7 +26,7 @@ KIB, MIB = 1024, 1024**2
 SHORT = msgspec.structs.replace(INSTANT, tokens=5)
 WARM, MANY, STEP = 10_000, 10_000, 1_000
 WORKER_SLOPE = 0.1 * KIB  # bytes a stream; a leak of one record would be some 3 KiB
-RECORDER_SLOPE = 0.7 * KIB  # after SQLite has filled its cache (16 MiB); it remembers the ids of 50,000 streams, some 350 bytes each
+RECORDER_SLOPE = 0.7 * KIB  # after SQLite has filled its cache; it remembers the ids of 50,000 streams and traces, 350 bytes a pair
 SLOW, RATE = 50, 1_000.0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gateway.config import Config
@@ -59,6 +60,23 @@ async def test_a_thousand_streams_are_a_thousand_spans(
     named = {item.key: item.value.string_value for item in collector.resources[0].resource.attributes}
     assert named["service.name"] == "weir"
     assert not any(recorder.dropped().values())
+
+
+async def test_what_is_told_again_is_known_for_a_while(
+    make_config: MakeConfig, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream told twice is counted once, as long as it is among the last that are remembered: no more are, however many there were."""
+    monkeypatch.setattr("gateway.telemetry.recorder.REMEMBERED", 10)
+    recorder = Recorder(make_config())
+    await recorder.start()
+    link = DirectLink(recorder.receive)
+    for number in range(1, 31):
+        link.send(Ended(number, make_record(number)))
+    link.send(Ended(31, make_record(21)))
+    assert ended(recorder) == 30
+    link.send(Ended(32, make_record(20)))
+    assert ended(recorder) == 31
+    await recorder.close()
 
 
 async def test_an_unsampled_parent_has_no_span(make_config: MakeConfig, make_record: MakeRecord) -> None:

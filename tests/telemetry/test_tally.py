@@ -58,6 +58,19 @@ def test_a_trace_is_counted_once_a_route(make_config: Callable[..., Config], mak
     assert dict(family.values) == {("chat",): 2, ("unmatched",): 1}
 
 
+def test_traces_are_remembered_in_bounds(
+    make_config: Callable[..., Config], make_record: Callable[..., StreamRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trace that goes on after more others than are remembered is counted again; one of the last is not."""
+    monkeypatch.setattr("gateway.telemetry.tally.REMEMBERED", 10)
+    metrics = Metrics(bounds(config := make_config()))
+    tally = Tally(metrics, Labels(config))
+    for number in [*range(1, 31), 21, 20]:
+        tally.add(account(make_record(number, trace_id=f"{number:032x}"), None, None), {})
+    [family] = [family for family in metrics.collect([], {}) if family.instrument.name == "weir_traces_total"]
+    assert dict(family.values) == {("chat",): 31}
+
+
 def streams(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """Return every series of weir_streams_total as it is scraped."""
     return next(dict(family.values) for family in metrics.collect([], {}) if family.instrument.name == "weir_streams_total")
