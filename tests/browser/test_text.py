@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from gateway.sim.faults import Always, ResetAfter
+from gateway.sim.faults import Always, Truncate
 from gateway.sim.tempers import INSTANT, Temper
 from tests.browser.conftest import Visit
 from tests.browser.test_stream import RANKED, answered
-from tests.rig.broken import delta
+from tests.rig.broken import delta, text_of
+from tests.rig.held import Held
 from tests.rig.makers import Makers
 from tests.stories.conftest import Client, Weir, eventually
 
 pytestmark = pytest.mark.browser
 Start = Callable[..., Awaitable[Any]]
 Clients = Callable[[Weir], Client]
+Ask = Callable[..., "asyncio.Task[Any]"]
 
 TOLD = "[...document.querySelectorAll('.text > .said > span:not(.unsaid):not(.seam-mark)')].map((each) => each.textContent).join('')"
 SAID = ".text > .said"
@@ -43,25 +45,27 @@ LISTEN = f"""() => {{
 }}"""
 
 
-async def test_a_running_answer_is_read_as_it_comes(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+async def test_a_running_answer_is_read_as_it_comes(weir: Start, provide: Start, visit: Visit, ask: Ask) -> None:
     """Its text grows on the page while it runs, reasoning folded beside it; when it has ended the page shows the whole, and the prompt."""
-    words = [f"word{number} " for number in range(60)]
-    script = spoken(delta(reasoning_content="let me see"), *(delta(content=word) for word in words), gap=0.08)
-    one = await weir({"a": await provide(temper=INSTANT, faults=script)}, route={"content": "full"})
-    asking = asyncio.get_running_loop().create_task(client(one).ask())
+    held = Held(first=delta(reasoning_content="let me see "))
+    one = await weir({"a": await provide(temper=INSTANT, faults=Always(held.script))}, route={"content": "full"})
+    asking = ask(one)
 
     async def running() -> Any:
         return [row["stream_id"] for row in await one.streams() if row["state"] == "streaming"]
 
     [stream_id] = await eventually(running, "the stream runs")
     page: Page = await visit(one, f"/streams/{stream_id}")
-    await expect(page.locator(SAID)).to_contain_text("word10 ")
-    assert not asking.done()
-    assert "word59" not in await page.locator(SAID).inner_text()
+    await expect(page.locator(SAID)).to_contain_text("w10 ")
+    before = await page.locator(SAID).inner_text()
+    await expect(page.locator(SAID)).to_contain_text(f"w{before.count('w') + 10} ")  # it grows
     await expect(page.locator(".text details", has_text="let me see")).to_have_count(1)
-    await asking
+    assert not asking.done()
+    held.release()
+    body = (await asking).body
+    assert [body] == [b"".join(frames) for frames in held.runs]
     await expect(page.get_by_text("The whole request")).to_have_count(1)
-    assert await page.evaluate(TOLD) == "".join(words)
+    assert await page.evaluate(TOLD) == text_of(body)
     await page.get_by_text("Prompt", exact=True).click()
     await expect(page.locator(".turn")).to_contain_text("hello")
 
@@ -69,7 +73,7 @@ async def test_a_running_answer_is_read_as_it_comes(weir: Start, provide: Start,
 async def test_an_answer_is_played_at_its_own_speed(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
     """Played, it begins with nothing and comes in order, in about the time it took; the page does not grow meanwhile."""
     words = [f"word{number} " for number in range(40)]
-    script = spoken(*(delta(content=word) for word in words), gap=0.05)
+    script = spoken(*(delta(content=word) for word in words), gap=0.08)
     one = await weir({"a": await provide(temper=INSTANT, faults=script)}, route={"content": "full"})
     stream_id, record = await answered(one, client)
     page: Page = await visit(one, f"/streams/{stream_id}")
@@ -91,21 +95,18 @@ async def test_the_seam_is_marked(weir: Start, provide: Start, client: Clients, 
     """Where another upstream went on with the answer it is named, between what each of them said; nothing said is markup."""
     brief = Temper(ttft="20ms", gap="10ms", tokens=12)
     second = spoken(delta(content="<b>bold</b> "), delta(content="end"), gap=0.02)
-    providers = {"a": await provide(temper=brief, faults=Always(ResetAfter(after=5))), "b": await provide(temper=INSTANT, faults=second)}
+    providers = {"a": await provide(temper=brief, faults=Always(Truncate(after=5))), "b": await provide(temper=INSTANT, faults=second)}
     one = await weir(providers, route={"content": "full", "mid_stream": "resume", "policy": "priority", "targets": RANKED})
     stream_id, record = await answered(one, client)
     [seam] = record["seams"]
     page: Page = await visit(one, f"/streams/{stream_id}")
     await expect(page.locator(".seam-mark")).to_have_text("⟂ b")
-    await expect(page.locator(".seam-mark")).to_have_attribute("title", f"a failed ({seam['why']}); b went on at {shown(seam['offset'])}")
+    when = await page.evaluate("async (offset) => (await import('/static/format.js')).seconds(offset)", seam["offset"])
+    await expect(page.locator(".seam-mark")).to_have_attribute("title", f"a failed ({seam['why']}); b went on at {when}")
     first = await page.locator(f"{SAID} > span").first.inner_text()
     assert len(first) <= seam["characters"]
     await expect(page.locator(SAID)).to_contain_text("<b>bold</b> end")
     await expect(page.locator(f"{SAID} b")).to_have_count(0)
-
-
-def shown(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.0095 else f"{round(seconds * 1000)} ms"
 
 
 async def test_where_it_is_off_there_is_nothing(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:

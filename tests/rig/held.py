@@ -13,11 +13,12 @@ LONGEST = 120.0
 class Held:
     """What a provider's `Script` says: "w0 ", "w1 " and so on, every `gap` seconds, until `release` lets every answer end well.
 
-    After `quiet_after` tokens it says nothing more until then. `runs` holds the frames of each answer, in the order they were begun.
+    `first` is a frame that goes before the words. After `quiet_after` tokens it says nothing more until then. `runs` holds the frames of
+    each answer, in the order they were begun.
     """
 
-    def __init__(self, gap: float = 0.04, quiet_after: int | None = None) -> None:
-        self.gap, self.quiet_after = gap, quiet_after
+    def __init__(self, gap: float = 0.04, quiet_after: int | None = None, first: bytes = b"") -> None:
+        self.gap, self.quiet_after, self.first = gap, quiet_after, first
         self.released = False
         self.runs: list[list[bytes]] = []
 
@@ -37,8 +38,9 @@ class Held:
 
     def _steps(self, said: list[bytes]) -> Iterator[Step]:
         waited, number = 0.0, 0
-        said.append(Makers.event())
-        yield Send(said[-1], "body")
+        for frame in (Makers.event(), *([self.first] if self.first else [])):
+            said.append(frame)
+            yield Send(frame, "body")
         while not self.released and waited < LONGEST:
             if self.quiet_after is None or number < self.quiet_after:
                 said.append(Makers.event(f"w{number} "))
