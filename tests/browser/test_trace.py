@@ -31,8 +31,8 @@ async def step(weir: Weir, client: Clients, parent: str, model: str = "m") -> An
 
 @pytest.fixture
 async def agent(weir: Start, provide: Start) -> Weir:
-    """A gateway whose model `slow` thinks for a second before it speaks."""
-    faults = ByModel({"slow": SlowFirstToken(delay=1.0)})
+    """A gateway whose model `slow` thinks for seconds before it speaks."""
+    faults = ByModel({"slow": SlowFirstToken(delay=4.0)})
     started: Weir = await weir({"a": await provide(temper=Temper(ttft="20ms", gap="10ms", tokens=20), faults=faults, models=("m", "slow"))})
     return started
 
@@ -50,9 +50,12 @@ async def test_the_steps_of_a_trace(agent: Weir, client: Clients, visit: Visit) 
     assert [depth for _, depth in told] == ["0", "1", "1", "0"]
     await expect(page.locator(".step.most")).to_have_attribute("data-stream", slow["stream_id"])
     await expect(page.locator(".verdict")).to_contain_text("(slow at a) kept the user waiting longest")
-    for each in await page.locator(".step .bars path.answer").all():
-        assert len(await each.get_attribute("d") or "") > 100
     told_by_api = await agent.ask(f"/api/traces/{TRACE}")
+    spoken = {each["stream_id"]: sum(map(bool, each["strip"]["columns"])) for each in told_by_api["streams"]}
+    for each in await steps.all():
+        drawn = await each.locator(".bars path.answer").get_attribute("d") or ""
+        assert drawn.count("M") == spoken.pop(await each.get_attribute("data-stream")) > 0
+    assert spoken == {}
     await expect(page.locator(".totals")).to_contain_text(f"tokens out{told_by_api['total']['output_tokens']}")
     await page.locator(".step.most a").click()
     await expect(page).to_have_url(f"{agent.admin_url}/streams/{slow['stream_id']}")
