@@ -173,9 +173,14 @@ async def test_a_replay_runs_at_its_speed(weir: Start, provide: Start, client: C
     await expect(play).to_have_text("▷ play")
     await page.locator(".replay select").select_option("2")
     await page.evaluate(NOTE)
-    await play.click()
-    await expect(play).to_have_text("▷ play")
-    frames = [(at, seconds(clock)) for at, clock in await page.evaluate("noted")]
+    frames: list[tuple[float, float]] = []
+    for _ in range(3):
+        await page.evaluate("noted.length = 0")
+        await play.click()
+        await expect(play).to_have_text("▷ play")
+        frames = [(at, seconds(clock)) for at, clock in await page.evaluate("noted")]
+        if len(frames) > 10:  # a page that stood still meanwhile has shown too little to be judged by
+            break
     (began, first), (ended, last) = frames[1], frames[-2]  # the first is where it was put, and the last is no more than the end
     assert (last - first) / (ended - began) == pytest.approx(2, rel=0.2)
     assert frames[0][1] == 0
