@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from gateway.sim.tempers import INSTANT
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 TROUBLE = ("Traceback", "never retrieved", "Failed to detach", "was destroyed but", "Unclosed")
+PATIENCE = 20.0
+"""Seconds for whatever has to happen and is not itself measured: no machine is so busy that it takes longer."""
 
 
-async def eventually(ask: Callable[[], Any], what: str, patience: float = 20.0) -> Any:
+async def eventually(ask: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """Return the first answer of `ask`, which may be a coroutine function, that is true; fail when none came in time."""
     deadline = time.monotonic() + patience
     while True:
@@ -93,7 +96,7 @@ class Weir:
             return re.findall(r"http://127\.0\.0\.1:\d+", self.out)[:2] if "\n  admin " in self.out or "metrics" in self.out else []
 
         self.url, self.admin_url = await eventually(told, "weir prints its addresses")
-        self._admin = httpx.AsyncClient(base_url=self.admin_url, timeout=5.0, limits=httpx.Limits(max_keepalive_connections=0))
+        self._admin = httpx.AsyncClient(base_url=self.admin_url, timeout=PATIENCE, limits=httpx.Limits(max_keepalive_connections=0))
         await eventually(self.workers, "a worker is heard of")
         return self
 
@@ -119,13 +122,22 @@ class Weir:
     async def streams(self, query: str = "") -> list[dict[str, Any]]:
         """Return every stream the admin API lists, page by page."""
         found: list[dict[str, Any]] = []
-        cursor = ""
+        path = first = f"/api/streams?limit=1000{query}"
         while True:
-            page = await self.ask(f"/api/streams?limit=1000{query}{cursor}")
+            page = await eventually(partial(self.ask, path), "the admin API lists streams")
             found += page["streams"]
             if not page["next"]:
                 return found
-            cursor = f"&cursor={page['next']}"
+            path = f"{first}&cursor={page['next']}"
+
+    async def speaking(self, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until so many streams have begun to speak and have not ended, and return their rows."""
+
+        async def all_speak() -> list[dict[str, Any]]:
+            rows = [row for row in await self.streams() if row["state"] == "streaming"]
+            return rows if len(rows) == count else []
+
+        return list(await eventually(all_speak, f"{count} streams speak"))
 
     async def told(self, count: int) -> list[dict[str, Any]]:
         """Wait until so many streams are counted and stored (the store writes in batches), and return their rows."""
@@ -141,11 +153,11 @@ class Weir:
     def living(self) -> list[int]:
         return in_session(self.pid)
 
-    async def leave(self, patience: float = 20.0) -> int:
+    async def leave(self, patience: float = PATIENCE) -> int:
         """Wait until it has ended by itself, and return its exit code."""
         return await asyncio.to_thread(self.process.wait, patience)
 
-    async def stop(self, patience: float = 20.0) -> int:
+    async def stop(self, patience: float = PATIENCE) -> int:
         """SIGTERM to its process group, and wait; returns the exit code."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 
 from gateway.sim.faults import Always
+from tests.rig.held import Held
+from tests.stories.conftest import PATIENCE
 
 Fixture = Callable[..., Any]
 NAMED = {
@@ -21,19 +23,16 @@ NAMED = {
 
 async def say(gateway: Any, **members: Any) -> httpx.Response:
     """Give feedback on a connection of its own: which worker has it is left to the kernel."""
-    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=10.0) as http:
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False, timeout=PATIENCE) as http:
         return await http.post("/v1/feedback", json=members)
 
 
-async def test_a_disliked_answer(
-    weir: Fixture, provide: Fixture, speech: Fixture, collector: Any, eventually: Fixture, tmp_path: Path
-) -> None:
+async def test_a_disliked_answer(weir: Fixture, provide: Fixture, collector: Any, eventually: Fixture, tmp_path: Path) -> None:
     """Two workers; the call's prompt, session and tags are on row, span and access log; feedback from anywhere finds the stream while it
     runs and after it, counts once per change, and can be asked for."""
-    _, script = speech(60, 0.02)
-    log = tmp_path / "access.log"
+    held, log = Held(), tmp_path / "access.log"
     parts = {"store": {"path": "weir.db"}, "access_log": str(log), "otlp": {"endpoint": collector.url}}
-    gateway = await weir({"a": await provide(faults=Always(script))}, server={"workers": 2}, telemetry=parts)
+    gateway = await weir({"a": await provide(faults=Always(held.script))}, server={"workers": 2}, telemetry=parts)
 
     async def live() -> Any:
         rows = (await gateway.ask("/api/streams?session=s-1&tag.env=prod"))["streams"]
@@ -49,6 +48,7 @@ async def test_a_disliked_answer(
                 answer = await say(gateway, stream_id=stream_id, score=1, comment="it goes well")
                 assert (answer.status_code, answer.json()) == (202, {"stream_id": stream_id, "score": 1, "comment": "dropped"})
             await eventually(lambda: _rows(gateway, "feedback=1"), "what is said of a live stream is seen")
+            held.release()
             assert (await reply.aread()).endswith(b"data: [DONE]\n\n")
     [told] = await gateway.told(1)
 

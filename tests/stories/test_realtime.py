@@ -59,7 +59,7 @@ async def test_an_operator_ends_a_realtime_session(weir: Fixture, voice: Voice, 
         assert (await ws.receive()).data == "still there?"
         door = f"/api/streams/{row['stream_id']}/abort"
         assert (await admin.post(door, headers={"Content-Type": "application/json"})).status_code == 202
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             last = await ws.receive()
         assert (last.type, last.data, last.extra) == (WSMsgType.CLOSE, 1001, "an operator has stopped this stream")
         await ws.close()

@@ -5,7 +5,6 @@ import os
 import re
 import resource
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from typing import Any
 import httpx
 import orjson
 
-from gateway.sim.faults import Always
+from gateway.sim.faults import Always, ByModel
 from gateway.sim.tempers import INSTANT, Temper
+from tests.rig.held import Held
+from tests.stories.conftest import PATIENCE
 
 Fixture = Callable[..., Any]
 BAD = """version: 1
@@ -24,7 +25,8 @@ upstreams:
   a: {base_url: nowhere}
 routes: [{name: chat, match: {models: ["*"]}, targets: [{upstream: a}]}]
 """
-SLOWLY = Temper(ttft=0.05, gap="20ms", tokens=80)
+TRIES = 6
+"""Rounds of a test that is quicker than what it looks at, but for a machine that is busy with something else."""
 
 
 def written(gateway: Any, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -71,7 +73,7 @@ async def hashes(gateway: Any) -> set[str]:
 
 async def post(gateway: Any, path: str, **more: Any) -> httpx.Response:
     headers = more.pop("headers", {"Content-Type": "application/json"})
-    async with httpx.AsyncClient(base_url=gateway.admin_url, timeout=10, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=gateway.admin_url, timeout=PATIENCE, trust_env=False) as http:
         return await http.post(path, headers=headers, **more)
 
 
@@ -113,23 +115,21 @@ async def test_a_bad_file_changes_nothing_and_is_told(weir: Fixture, provide: Fi
 
 async def test_a_good_file_switches_under_live_streams(weir: Fixture, provide: Fixture, client: Fixture, eventually: Fixture) -> None:
     """Twenty streams end whole on the old upstream, every later call takes the new one, whose series replace the old one's (G4)."""
-    old, new = await provide(temper=SLOWLY), await provide()
+    held = Held()
+    old, new = await provide(faults=Always(held.script)), await provide()
     gateway = await weir({"old": old}, server={"workers": 2})
     mine, before = client(gateway), await hashes(gateway)
     streams = asyncio.get_running_loop().create_task(mine.many(20, 20))
-
-    async def live() -> bool:
-        return sum(row["state"] == "streaming" for row in await gateway.streams()) == 20
-
-    await eventually(live, "twenty streams are live")
+    await gateway.speaking(20)
     written(gateway, to("new", new.base_url))
     os.kill(gateway.pid, signal.SIGHUP)
     after = await switched(gateway, before, eventually)
     for answer in await mine.many(10, 5):
         assert (answer.status, answer.headers["x-weir-upstream"]) == (200, "new")
     assert not streams.done()
+    held.release()
     for answer in await streams:
-        assert (answer.headers["x-weir-upstream"], answer.broken, answer.body.endswith(b"data: [DONE]\n\n")) == ("old", False, True)
+        assert (answer.headers["x-weir-upstream"], answer.broken, answer.body in held.bodies) == ("old", False, True)
     assert (old.total, new.total) == (20, 10)
     await gateway.told(30)
 
@@ -226,11 +226,16 @@ async def test_what_a_page_elsewhere_could_send_reloads_nothing(weir: Fixture, p
 async def test_several_requests_at_once_are_one_reload(weir: Fixture, provide: Fixture, eventually: Fixture) -> None:
     """Whoever asks while a reload is due gets its result; the log tells of it once."""
     gateway = await weir({"a": await provide()})
-    answers = await asyncio.gather(*(post(gateway, "/api/reload") for _ in range(5)))
-    assert {answer.status_code for answer in answers} == {200}
-    for _ in range(20):
-        os.kill(gateway.pid, signal.SIGHUP)
-    assert 1 <= gateway.err.count("nothing to reload") <= 4
+    told = [0]
+    while len(told) <= TRIES:  # asked one after the other by a busy machine, they are several
+        for _ in range(20):
+            os.kill(gateway.pid, signal.SIGHUP)
+        answers = await asyncio.gather(*(post(gateway, "/api/reload") for _ in range(5)))
+        assert {answer.status_code for answer in answers} == {200}
+        told.append(gateway.err.count("nothing to reload"))
+        if 1 <= told[-1] - told[-2] <= 2:
+            return
+    raise AssertionError(told)
 
 
 async def test_without_a_file_a_reload_says_so(weir: Fixture) -> None:
@@ -245,9 +250,9 @@ async def test_an_operator_ends_a_stream_over_the_admin_api(
     weir: Fixture, provide: Fixture, client: Fixture, collector: Any, eventually: Fixture
 ) -> None:
     """202 for a live stream, which ends in its dialect's error event; 404 for any other. Its span is no error."""
-    gateway = await weir({"a": await provide(temper=SLOWLY)}, telemetry={"otlp": {"endpoint": collector.url}})
+    gateway = await weir({"a": await provide(faults=Always(Held().script))}, telemetry={"otlp": {"endpoint": collector.url}})
     stream = asyncio.get_running_loop().create_task(client(gateway).ask())
-    [row] = await eventually(gateway.streams, "a stream is live")
+    [row] = await gateway.speaking()
     assert (await post(gateway, f"/api/streams/{row['stream_id']}/abort")).status_code == 202
     answer = await stream
     assert orjson.loads(answer.body.split(b"\n\n")[-2].removeprefix(b"data: "))["error"]["code"] == "operator_abort"
@@ -259,7 +264,7 @@ async def test_an_operator_ends_a_stream_over_the_admin_api(
     assert (collector.attributes(span)["weir.outcome"], span.status.code) == ("operator_abort", 0)
 
 
-def held(pid: int) -> bool:
+def deaf(pid: int) -> bool:
     """Tell whether a process lets SIGHUP and SIGUSR2 wait."""
     [mask] = re.findall(r"SigBlk:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
     return all(int(mask, 16) >> (number - 1) & 1 for number in (signal.SIGHUP, signal.SIGUSR2))
@@ -270,13 +275,14 @@ async def test_signals_that_come_before_it_is_up_wait(weir: Fixture, provide: Fi
     sent = list[str]()
 
     async def signals(gateway: Any) -> None:
-        await eventually(lambda: held(gateway.pid), "the process is deaf")
+        await eventually(lambda: deaf(gateway.pid), "the process is deaf")
         for number in (signal.SIGHUP, signal.SIGUSR2):
             os.kill(gateway.pid, number)
         sent.append(gateway.out)
 
-    gateway = await weir({"a": await provide()}, early=signals)
-    assert sent == [""]  # it had said nothing yet
+    while "" not in sent:  # it had said nothing yet
+        assert len(sent) < TRIES, sent
+        gateway = await weir({"a": await provide()}, early=signals)
     await eventually(lambda: "nothing to reload" in gateway.err, "the file is read again")
     await eventually(lambda: "which leaves when its streams have ended" in gateway.err, "its worker is replaced")
     assert (await client(gateway).ask()).status == 200
@@ -319,21 +325,19 @@ async def test_workers_are_replaced_under_traffic_and_no_call_is_lost(
     assert {row["outcome"] for row in rows} == {"completed"}
     assert (await gateway.scrape()).sum("weir_streams_total") == len(answers) == provider.total
     assert statuses == {"ok"}
-    assert len(gateway.living()) == 4
+    await eventually(lambda: len(gateway.living()) == 4, "nobody else is left")
 
 
-async def test_a_replaced_worker_stays_for_its_stream(
-    weir: Fixture, provide: Fixture, client: Fixture, speech: Fixture, eventually: Fixture
-) -> None:
+async def test_a_replaced_worker_stays_for_its_stream(weir: Fixture, provide: Fixture, client: Fixture, eventually: Fixture) -> None:
     """It lets its stream end, whatever that takes; connections that idle it closes, and new ones it leaves to its successor."""
-    body, script = speech(250, 0.02)
-    gateway = await weir({"a": await provide(faults=Always(script))})
+    held = Held()
+    gateway = await weir({"a": await provide(faults=Always(held.script))})
     [first] = await gateway.workers()
     stream = asyncio.get_running_loop().create_task(client(gateway).ask())
     idle, kept = await asyncio.open_connection(*gateway.address)
     kept.write(b"GET /livez HTTP/1.1\r\nHost: w\r\n\r\n")
     await idle.readuntil(b'"alive"}')
-    await eventually(gateway.streams, "a stream is live")
+    await gateway.speaking()
     os.kill(gateway.pid, signal.SIGUSR2)
 
     async def states() -> dict[int, str]:
@@ -344,11 +348,11 @@ async def test_a_replaced_worker_stays_for_its_stream(
         return now.get(first) == "retiring" and "serving" in now.values()
 
     await eventually(retiring, "one retires, one serves")
-    asked = time.monotonic()
-    assert await idle.read() == b""
-    assert time.monotonic() - asked < 5
+    async with asyncio.timeout(PATIENCE):
+        assert await idle.read() == b""
     kept.close()
-    assert (await stream).body == body
+    held.release()
+    assert (await stream).body in held.bodies
 
     async def alone() -> bool:
         return list((await states()).values()) == ["serving"]
@@ -361,14 +365,17 @@ async def test_a_worker_told_to_leave_is_followed_at_once(
     weir: Fixture, provide: Fixture, client: Fixture, speech: Fixture, eventually: Fixture
 ) -> None:
     """SIGTERM to one worker drains that one: its stream ends, calls meanwhile are served by another, none is refused."""
-    body, script = speech(100, 0.02)
-    gateway = await weir({"a": await provide(faults=Always(script))}, server={"drain": "20s"})
+    held, (body, script) = Held(), speech(100, 0.02)
+    gateway = await weir({"a": await provide(faults=ByModel({"held": held.script, "m": script}))}, server={"drain": "60s"})
     [first] = await gateway.workers()
-    stream = asyncio.get_running_loop().create_task(client(gateway).ask())
-    await eventually(gateway.streams, "a stream is live")
+    stream = asyncio.get_running_loop().create_task(client(gateway).ask("held"))
+    await gateway.speaking()
     os.kill(first, signal.SIGTERM)
     answers = await client(gateway).many(5, 5)
-    assert {(answer.status, answer.body) for answer in (*answers, await stream)} == {(200, body)}
+    assert {(answer.status, answer.body) for answer in answers} == {(200, body)}
+    assert not stream.done()
+    held.release()
+    assert (await stream).body in held.bodies
 
     async def followed() -> bool:
         now = await gateway.workers()

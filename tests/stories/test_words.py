@@ -7,9 +7,8 @@ from typing import Any
 import httpx
 import orjson
 
-from gateway.sim.faults import ByModel, Fault
-from tests.rig.broken import delta
-from tests.rig.makers import Makers
+from gateway.sim.faults import Always, ByModel
+from tests.rig.held import Held
 from tests.stories.conftest import eventually, speech
 
 Fixture = Callable[..., Any]
@@ -59,44 +58,50 @@ async def test_what_was_said_can_be_read_again(weir: Fixture, provide: Fixture, 
 
 async def test_a_route_that_keeps_nothing_says_so(weir: Fixture, provide: Fixture, client: Fixture) -> None:
     """Where content is off there is nothing to read, of an ended stream and of a running one, and the answer says why."""
-    _, script = speech(30, 0.05)
-    gateway = await weir({"a": await provide(faults=ByModel({"slow": script}))})
+    held = Held()
+    gateway = await weir({"a": await provide(faults=ByModel({"held": held.script}))})
     await client(gateway).ask()
     [row] = await gateway.told(1)
     assert await words(gateway, row["stream_id"]) == (404, {"error": "content is off for this route"})
-    running = asyncio.get_running_loop().create_task(client(gateway).ask("slow"))
-    live = await live_stream(gateway)
-    assert await gateway.ask(f"/api/streams/{live}/text") == {"error": "content is off for this route"}
+    running = asyncio.get_running_loop().create_task(client(gateway).ask("held"))
+    [live] = await gateway.speaking()
+    assert await gateway.ask(f"/api/streams/{live['stream_id']}/text") == {"error": "content is off for this route"}
+    held.release()
     await running
 
 
-async def live_stream(gateway: Any) -> str:
-    """Return the id of the stream that runs, once one does."""
+async def held_stream(gateway: Any) -> str:
+    """Return the id of the stream that runs."""
+    [row] = await gateway.speaking()
+    return str(row["stream_id"])
 
-    async def speaking() -> list[str]:
-        return [row["stream_id"] for row in await gateway.streams() if row["state"] == "streaming"]
 
-    return str((await eventually(speaking, "a stream speaks"))[0])
+def told_of(held: Held) -> str:
+    """Return the words of the one answer that was given; before them it names the role, after them it says twice that it is over."""
+    [run] = held.runs
+    return "".join(orjson.loads(frame[6:])["choices"][0]["delta"]["content"] for frame in run[1:-2])
 
 
 async def test_a_running_stream_is_read_as_it_speaks(weir: Fixture, provide: Fixture, client: Fixture) -> None:
     """Who comes late gets all of it from the beginning and then each piece as it is said; two readers get the same; then it is over."""
-    _, script = speech(60, 0.04)
-    gateway = await weir({"a": await provide(faults=ByModel({"m": script}))}, route={"content": "full"})
-    running = asyncio.get_running_loop().create_task(client(gateway).ask())
-    stream_id = await live_stream(gateway)
+    held, loop = Held(), asyncio.get_running_loop()
+    gateway = await weir({"a": await provide(faults=Always(held.script))}, route={"content": "full"})
+    running = loop.create_task(client(gateway).ask())
+    stream_id = await held_stream(gateway)
     assert (await words(gateway, stream_id))[0] == 404
-    so_far: list[str] = []
-    first = asyncio.get_running_loop().create_task(read_along(gateway, stream_id, so_far.append))
-    await eventually(lambda: so_far and "w20 " in so_far[-1], "a part of it is read")
+    so_far: tuple[list[str], list[str]] = ([], [])
+    first = loop.create_task(read_along(gateway, stream_id, so_far[0].append))
+    await eventually(lambda: so_far[0] and "w20 " in so_far[0][-1], "a part of it is read")
+    second = loop.create_task(read_along(gateway, stream_id, so_far[1].append))
+    await eventually(lambda: len(so_far[1]) > 2, "another reads all that was said, and then each piece")
+    assert "w20 " in so_far[1][0]
     assert not running.done()
-    second = await read_along(gateway, stream_id)
-    text = "".join(f"w{number} " for number in range(60))
-    for events in (await first, second):
+    held.release()
+    await running
+    text = told_of(held)
+    for events in (await first, await second):
         assert events[-1] == {"over": True}
         assert "".join(event.get("text", "") for event in events) == text
-    assert len(second) > 2
-    await running
     await gateway.told(1)
     assert (await words(gateway, stream_id))[1]["text"] == text
     assert (await gateway.ask(f"/api/streams/{stream_id}/text"))["error"].startswith("no such stream runs")
@@ -106,21 +111,18 @@ async def test_a_key_that_a_model_repeats_is_not_shown(weir: Fixture, provide: F
     """Neither to who reads along nor in the store, however the key was cut into tokens; the client has what its provider said."""
     key = "sk-" + "AbCdEfGh12345678" * 2
     pieces = ["your ", "key is ", key[:2], key[2:10], key[10:25], key[25:], " indeed"]
-    script = spoken(pieces, 0.2)
-    gateway = await weir({"a": await provide(faults=ByModel({"m": script}))}, route={"content": "full"})
-    running = asyncio.get_running_loop().create_task(client(gateway).ask())
-    events = await read_along(gateway, await live_stream(gateway))
-    assert "".join(event.get("text", "") for event in events) == "your key is [redacted] indeed"
+    held, loop = Held(gap=0.2, ending=pieces), asyncio.get_running_loop()
+    gateway = await weir({"a": await provide(faults=Always(held.script))}, route={"content": "full"})
+    running = loop.create_task(client(gateway).ask())
+    so_far: list[str] = []
+    reading = loop.create_task(read_along(gateway, await held_stream(gateway), so_far.append))
+    await eventually(lambda: so_far, "somebody reads along")
+    held.release()
     assert key[10:25].encode() in (await running).body
+    text = told_of(held).replace(key, "[redacted]")
+    assert text.endswith("your key is [redacted] indeed")
+    assert "".join(event.get("text", "") for event in await reading) == text
     [row] = await gateway.told(1)
     _, kept = await words(gateway, row["stream_id"])
-    assert kept["text"] == "your key is [redacted] indeed"
-    assert kept["cuts"][-1] == len(kept["text"])
-
-
-def spoken(pieces: list[str], gap: float) -> Fault:
-    """Return a provider's answer of these pieces."""
-    said: list[Any] = [Makers.event()]
-    for piece in pieces:
-        said += [delta(content=piece), gap]
-    return Makers.chunked(*said, Makers.event(finish="stop"), b"data: [DONE]\n\n")
+    assert kept["text"] == text
+    assert kept["cuts"][-1] == len(text)
