@@ -23,9 +23,10 @@ pytestmark = pytest.mark.backends
 Fixture = Callable[..., Any]
 READERS = {"phoenix": reading.phoenix, "rotel": reading.phoenix, "jaeger": reading.jaeger}
 PATHS = [(name, protocol) for name in READERS for protocol in ("http", "grpc")]
-FAULTS = ByModel({"stalling": Stall(after=5, length=1.2), "broken": Truncate(after=6)})
+FAULTS = ByModel({"stalling": Stall(after=5, length=3.0), "broken": Truncate(after=6)})
 TEMPER = Temper(ttft="150ms", gap="5ms", tokens=30, cached=3)
-ROUTE = {"stall": {"threshold": "600ms"}, "retry": {"attempts": 1}}
+ROUTE = {"stall": {"threshold": "2s"}, "retry": {"attempts": 1}}
+"""No busy machine is silent for so long, nor holds half of the silence that is longer."""
 PATIENCE = 60.0
 """Seconds until a backend shows what it was sent."""
 OWNERS = ("queue", "connect", "upstream_wait", "gateway", "client_blocked", "guard_held")
@@ -114,7 +115,7 @@ def stalling(span: Seen) -> None:
     """The silence, where it was, and whose it was."""
     [stall] = [told for event, told in span.events if event == "stall"]
     assert (stall["blame"], stall["chunk"]) == ("upstream", 5)
-    assert 1.1 < stall["length"] < 2.4
+    assert stall["length"] > 2.9
     assert (span.attributes["weir.stalls"], span.attributes["weir.stall.blame"]) == (1, "upstream")
     assert not span.error
 

@@ -127,7 +127,7 @@ class Site:
 
     def __init__(self, providers: Mapping[str, Provider], url: str, admin_url: str) -> None:
         self.providers, self.url = providers, url
-        self._admin = httpx.Client(base_url=admin_url, timeout=5.0, trust_env=False)
+        self._admin = httpx.Client(base_url=admin_url, timeout=PATIENCE, trust_env=False)
 
     def request(self, mark: str) -> Request:
         """Return the one upstream request whose body holds `mark`."""
@@ -153,7 +153,8 @@ class Site:
 
     def outcome(self, route: str, request: Request) -> str:
         """Wait until the stream that made this upstream request is stored, and return its outcome; routes are asked one at a time."""
-        at = time.time() - time.monotonic() + request.at + CLOCKS  # noqa: TID251  rows are told by the calendar
+        # The calendar is asked last: were it asked first and we held up in between, our own row would seem to lie in the future.
+        at = request.at - time.monotonic() + time.time() + CLOCKS  # noqa: TID251  rows are told by the calendar
 
         def stored() -> list[dict[str, Any]]:
             rows = self._admin.get("/api/streams", params={"route": route, "limit": 100}).json()["streams"]

