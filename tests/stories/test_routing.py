@@ -49,11 +49,9 @@ async def test_traffic_leaves_a_target_that_slows_down_and_returns_when_it_recov
     load = asyncio.get_running_loop().create_task(traffic(Load(host=host, port=port, rate=RATE, streams=200)))
     try:
         await asyncio.sleep(5)
-        assert share(one, two, time.monotonic() - 3) > 0.6
+        await eventually(lambda: share(one, two, time.monotonic() - 3) > 0.6, "the quicker one has most of the traffic")
         one.temper, changed = slow, time.monotonic()
-        await eventually(
-            lambda: time.monotonic() > changed + 3 and share(one, two, time.monotonic() - 2) < 0.15, "it has lost its traffic", 10
-        )
+        await eventually(lambda: time.monotonic() > changed + 3 and share(one, two, time.monotonic() - 2) < 0.15, "it has lost its traffic")
         log.info("it lost its traffic within %.1f s", time.monotonic() - changed)
         await asyncio.sleep(max(0.0, changed + 30 - time.monotonic()))
         assert share(one, two, changed + 5) < 0.15

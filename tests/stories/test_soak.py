@@ -140,5 +140,5 @@ async def test_slow_readers_cost_what_they_may(weir: Fixture, eventually: Fixtur
     assert max(early) < SLOW * 256 * KIB
     assert max(pushed) - min(taken) < 2 * MIB
     assert report.ends() == {"unfinished": SLOW}
-    await eventually(lambda: provider.open_streams == 0, "upstreams are let go when their clients have left", 5)
+    await eventually(lambda: provider.open_streams == 0, "upstreams are let go when their clients have left")
     await provider.close()
