@@ -60,14 +60,13 @@ async def test_a_stored_stream_is_printed_as_it_came(serve: Serve, weir: Any, un
         assert len(took) < TRIES, took
         view = await weir("replay", "stream-1", "--admin", str(session._base_url))
         assert (await view.line()).startswith("stream-1  chat  tiny from fast")
-        began = time.monotonic()
         assert "not stored" in await view.line()
-        code, out, err = await view.over()
+        began = time.monotonic()
+        shown, figures = await view.line(), await view.line()
         took.append(time.monotonic() - began)
-    shown, figures = out.splitlines()
     assert shown == "▪▪▪ [stall U 400 ms, upstream] ▪▪"
     assert figures == "ttft 300 ms  gap p50 20 ms, p95 400 ms  stalls 1 (400 ms upstream)  5 chunks in 1.00 s  completed"
-    assert (code, err) == (0, "")
+    assert await view.over() == (0, "", "")
 
 
 async def test_a_file_is_played_with_its_text(weir: Any, saved: Path) -> None:
