@@ -216,4 +216,5 @@ class Page:
 
 
 def _state(stream: LiveStream) -> View:
-    return {"state": stream.state, "upstream": stream.upstream, "since": stream.since, "blame": stream.blame}
+    told = {"state": stream.state, "upstream": stream.upstream, "since": stream.since, "blame": stream.blame}
+    return {**told, "rival": stream.rival}

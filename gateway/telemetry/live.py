@@ -20,7 +20,7 @@ BREAKERS = ("closed", "half_open", "open")
 
 class LiveStream(Struct):
     """One stream that has not ended. `since` and `first_token_at` are monotonic seconds; `announced` counts the stalls already told, by
-    owner, and `stalls` is the latest of those that are over: from, to, owner."""
+    owner, and `stalls` is the latest of those that are over: from, to, owner. `rival` is the other upstream while two race."""
 
     record: StreamRecord
     slot: int
@@ -32,6 +32,7 @@ class LiveStream(Struct):
     confirmed: bool = True
     first_token_at: float | None = None
     stalls: list[tuple[float, float, Blame]] = field(default_factory=list)
+    rival: str = ""
 
 
 class Worker(Struct):
@@ -125,6 +126,10 @@ class Live:
                 stream.stalls = [*stream.stalls[1 - MOST_STALLS :], (stream.since, message.at, stream.blame)]
             if message.state == "streaming":
                 stream.first_token_at = min(message.at, inf if stream.first_token_at is None else stream.first_token_at)
+            if message.state != "hedging":
+                stream.rival = ""
+            elif stream.upstream != message.upstream:
+                stream.rival = stream.upstream
             stream.state, stream.upstream, stream.since, stream.blame = message.state, message.upstream, message.at, None
         return stream
 

@@ -100,6 +100,17 @@ async def test_a_token_is_asked_for_once(weir: Start, provide: Start, visit: Vis
     await expect(page.locator("dialog")).to_have_count(0)
 
 
+async def test_a_token_may_take_its_time(weir: Start, provide: Start, visit: Visit) -> None:
+    """A token that is typed more slowly than an answer may come is as good as any."""
+    one = await weir({"steady": await provide()}, admin={"token": TOKEN})
+    page: Page = await visit(one, forgive=("401",))
+    await expect(page.get_by_label("Admin token")).to_be_visible()
+    await page.wait_for_timeout(5500)  # longer than the recorder may take for an answer
+    await page.get_by_label("Admin token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".empty")).to_be_visible()
+
+
 async def test_the_page_outlives_the_recorder(running: Weir, visit: Visit, ask: Ask) -> None:
     """When the recorder dies the health line says so, and with its successor the running streams are back without a hand."""
     ask(running)

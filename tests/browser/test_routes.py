@@ -35,7 +35,7 @@ async def test_a_breaker_that_opens(weir: Start, provide: Start, client: Clients
     await page.locator(".why summary").click()
     await expect(page.locator(".why tr.refused")).to_contain_text(re.compile(r"broken.*breaker open for another \d+"))
     terms = page.locator(".why tr").first.locator(".terms")
-    await expect(terms).to_contain_text(re.compile(r"first token in \d+ ms . 1\.00 calls waiting . 1\.00 failing lately = "))
+    await expect(terms).to_contain_text(re.compile(r"first token in [\d.]+ m?s . 1\.00 calls waiting . 1\.00 failing lately = "))
     await row.locator("td a").click()
     await expect(page.locator(".lane.loser").first).to_contain_text("broken")
 
@@ -51,6 +51,24 @@ async def test_what_is_looked_at_stays(weir: Start, provide: Start, client: Clie
     await expect(page.locator("#drawn-before")).to_have_count(0)
     await expect(page.locator(".why")).to_have_attribute("open", "")
     assert await page.evaluate("document.activeElement.tagName") == "SUMMARY"
+
+
+async def test_a_click_is_not_lost(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
+    """However long a button is held down, by the pointer or by the space bar, what is drawn meanwhile does not take its click away."""
+    one = await weir({"a": await provide()})
+    for model in ("one", "two"):
+        await client(one).ask(model)
+    page: Page = await visit(one, "/routes")
+    await expect(page.locator(".targets tbody tr")).to_have_count(1)
+    await page.get_by_role("button", name="+ 1 models").hover()
+    for count, down, up in ((2, page.mouse.down(), page.mouse.up()), (1, page.keyboard.down(" "), page.keyboard.up(" "))):
+        async with page.expect_response("**/api/routes"):
+            await down
+        await page.evaluate("() => new Promise((later) => setTimeout(later, 300))")  # time to draw what has come
+        await up
+        await expect(page.locator(".targets tbody tr")).to_have_count(count)
+        await page.evaluate("document.querySelector('.why').id = 'drawn-before'")
+        await expect(page.locator("#drawn-before")).to_have_count(0)
 
 
 async def test_a_target_of_many_models(weir: Start, provide: Start, client: Clients, visit: Visit) -> None:
@@ -80,6 +98,18 @@ async def test_a_failed_question_does_not_end_the_page(weir: Start, provide: Sta
     await expect(page.locator(".targets tbody tr")).to_have_count(1)
     await page.route("**/api/routes", lambda route: route.abort())
     await expect(page.locator(".stale")).to_contain_text("trying again")
+    await expect(page.locator(".targets tbody tr")).to_have_count(1)
+    await page.unroute("**/api/routes")
+    await expect(page.locator(".stale")).to_be_hidden()
+
+
+async def test_an_answer_that_does_not_come_does_not_end_the_page(weir: Start, provide: Start, visit: Visit) -> None:
+    """A gateway that takes too long for an answer is one that cannot be asked just now."""
+    one = await weir({"a": await provide()})
+    page: Page = await visit(one, "/routes", forgive=("Failed to load resource",))
+    await expect(page.locator(".targets tbody tr")).to_have_count(1)
+    await page.route("**/api/routes", lambda _: None)
+    await expect(page.locator(".stale")).to_contain_text("the recorder does not answer")
     await expect(page.locator(".targets tbody tr")).to_have_count(1)
     await page.unroute("**/api/routes")
     await expect(page.locator(".stale")).to_be_hidden()

@@ -125,10 +125,25 @@ def test_a_stall_is_told_with_its_owner_even_when_it_is_over(watch: Any, begin: 
     recorder.receive(Moved(one, "streaming", "fast", 6.5))
     event = page.take(0.1)
     assert event["stalled"] == [{"id": one, "since": 5.0, "blame": "client"}]
-    assert event["moved"] == [{"id": one, "state": "streaming", "upstream": "fast", "since": 6.5, "blame": None}]
+    assert event["moved"] == [{"id": one, "state": "streaming", "upstream": "fast", "since": 6.5, "blame": None, "rival": ""}]
     recorder.receive(Stalled(one, "upstream", "streaming", 8.0))
     [row] = watch().take(0.2)["begun"]
     assert (row["state"], row["blame"], row["since"]) == ("stalled", "upstream", 8.0)
+
+
+def test_who_comes_during_a_race_is_told_of_both(watch: Any, begin: Any, recorder: Recorder) -> None:
+    """A row that hedges names the other upstream as well, to those who come in the midst of it, until one of the two has spoken."""
+    [one] = begin(1)
+    page = watch()
+    recorder.receive(Moved(one, "first_token", "slow", 5.0))
+    recorder.receive(Moved(one, "hedging", "fast", 6.0))
+    recorder.receive(Moved(one, "hedging", "fast", 6.1))
+    for each in (page, watch()):
+        [row] = each.take(0.1)["begun"]
+        assert (row["state"], row["upstream"], row["rival"]) == ("hedging", "fast", "slow")
+    recorder.receive(Moved(one, "streaming", "fast", 7.0))
+    [row] = page.take(0.2)["moved"]
+    assert (row["state"], row["upstream"], row["rival"]) == ("streaming", "fast", "")
 
 
 def test_the_last_ones_to_end_are_told(watch: Any, begin: Any, recorder: Recorder, make_record: MakeRecord) -> None:

@@ -18,13 +18,15 @@ function headers() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-async function request(path, options = {}) {
-  const answer = await fetch(path, { cache: "no-store", ...options, headers: { ...headers(), ...options.headers } });
+/** One answer; after a refusal, the one to the token that is asked for. Every try has `limit` milliseconds: nobody types by the clock. */
+async function request(path, options = {}, limit = null) {
+  const signals = [options.signal, limit && AbortSignal.timeout(limit)].filter(Boolean);
+  const answer = await fetch(path, { cache: "no-store", ...options, headers: { ...headers(), ...options.headers }, signal: AbortSignal.any(signals) });
   if (answer.status === 401) {
     const refused = Boolean(sessionStorage.getItem(KEPT));
     asking ??= askForToken(refused).finally(() => (asking = null));
     await asking;
-    return request(path, options);
+    return request(path, options, limit);
   }
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({}));
@@ -35,9 +37,9 @@ async function request(path, options = {}) {
 
 /** Ask for facts. A recorder that does not answer in time is a failure, which whoever asks again and again may get over. */
 export async function get(path, signal) {
-  const limit = AbortSignal.timeout(/^\/api\/(streams|sample|traces)/.test(path) ? STORED : LIMIT);
+  const limit = /^\/api\/(streams|sample|traces)/.test(path) ? STORED : LIMIT;
   try {
-    return await (await request(path, { signal: signal ? AbortSignal.any([signal, limit]) : limit })).json();
+    return await (await request(path, { signal }, limit)).json();
   } catch (error) {
     if (error.name === "TimeoutError") throw new Failure(0, "the recorder does not answer");
     throw error;

@@ -88,14 +88,12 @@ class Stream {
     return this.outcome ?? this.told;
   }
 
-  move({ state, upstream, since, blame }) {
+  move({ state, upstream, rival, since, blame }) {
     if (state === "hedging" && this.told !== "hedging") this.track.raced = { from: since, to: null };
-    if (state === "hedging" && this.upstream && this.upstream !== upstream) this.rival = this.upstream;
-    if (state !== "hedging") this.rival = null;
     if (state !== "hedging" && this.track.raced?.to === null) this.track.raced.to = since;
     if (state === "stalled") this.track.stall(since, blame);
     if (state === "streaming") this.track.spoke ??= since;
-    [this.told, this.upstream, this.blame] = [state, upstream, blame];
+    [this.told, this.upstream, this.rival, this.blame] = [state, upstream, rival, blame];
   }
 
   end(outcome, now) {

@@ -32,6 +32,26 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Whether a button of the pointer, or the space bar, is down: the click comes when it is let go, and only if what it began on is still there.
+let pressed = null;
+const press = () => {
+  if (pressed) return;
+  pressed = {};
+  pressed.over = new Promise((resolve) => (pressed.end = resolve));
+};
+const release = () => {
+  const before = pressed;
+  pressed = null;
+  setTimeout(() => before?.end()); // the click itself comes after this event
+};
+addEventListener("pointerdown", (event) => event.button === 0 && press(), true);
+addEventListener("pointermove", (event) => !event.buttons && release(), true); // let go where nobody could tell
+addEventListener("keydown", (event) => event.key === " " && press(), true);
+for (const kind of ["pointerup", "pointercancel", "keyup", "blur"]) addEventListener(kind, release, true);
+
+/** Wait until no button is down: what is drawn anew meanwhile would lose its click. */
+export const unpressed = () => pressed?.over;
+
 /** A short notice that leaves by itself. */
 export function toast(text) {
   const note = h("p", {}, text);
