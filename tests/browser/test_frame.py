@@ -108,7 +108,7 @@ async def test_a_token_may_take_its_time(weir: Start, provide: Start, visit: Vis
     await page.wait_for_timeout(5500)  # longer than the recorder may take for an answer
     await page.get_by_label("Admin token").fill(TOKEN)
     await page.keyboard.press("Enter")
-    await expect(page.locator(".empty")).to_be_visible()
+    await expect(page.locator(".empty pre")).to_be_visible()
 
 
 async def test_the_page_outlives_the_recorder(running: Weir, visit: Visit, ask: Ask) -> None:

@@ -99,7 +99,7 @@ async def test_a_stall_of_the_upstream_shows_within_two_seconds(weir: Start, pro
     held = Held(quiet_after=20)
     one = await weir({"steady": await provide(faults=Always(held.script))}, route=PATIENT)
     page: Page = await visit(one)
-    await expect(page.locator(".empty")).to_be_visible()
+    await expect(page.locator(".empty pre")).to_be_visible()
     await page.evaluate(LISTEN)
     stalls: dict[str, tuple[str, float]] = {}
     for _ in range(TRIES):
@@ -124,7 +124,7 @@ async def test_a_client_that_does_not_read_is_the_owner_of_its_stall(weir: Start
     steps = [step for _ in range(200) for step in (Send(_frame("x" * 100_000), "token"), Pause(0.01))]
     one: Weir = await weir({"eager": await provide(faults=Always(Script((Send(HEAD), *framed([*steps, End()])))))})
     page: Page = await visit(one)
-    await expect(page.locator(".empty")).to_be_visible()
+    await expect(page.locator(".empty pre")).to_be_visible()
     await page.evaluate(LISTEN)
     stalls: dict[str, tuple[str, float]] = {}
     for _ in range(TRIES):
@@ -157,7 +157,7 @@ async def test_a_stream_that_ends_is_told_with_its_outcome(weir: Start, provide:
     """What ends leaves the running ones and is the first of the ended, with outcome, tokens and time to first token."""
     one = await weir({"short": await provide(temper=Temper(ttft="50ms", gap="20ms", tokens=30))})
     page: Page = await visit(one)
-    await expect(page.locator(".empty")).to_be_visible()  # it is told of what goes on from now on
+    await expect(page.locator(".empty pre")).to_be_visible()  # it is told of what goes on from now on
     assert (await ask(one)).status == 200
     ended = page.locator("table.ended tbody tr")
     await expect(ended.locator(".badge")).to_have_text("completed")
