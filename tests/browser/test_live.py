@@ -269,7 +269,9 @@ async def test_the_tiles_say_what_the_api_says(weir: Start, provide: Start, visi
     async def alike() -> bool:
         told = (await one.ask("/api/overview"))["total"]["ttft_p50"]
         assert told >= 0.12
-        return bool(await figure.inner_text() == await page.evaluate("async (told) => (await import('/static/format.js')).seconds(told)", told))
+        return bool(
+            await figure.inner_text() == await page.evaluate("async (told) => (await import('/static/format.js')).seconds(told)", told)
+        )
 
     await eventually(alike, "the page and the API say the same")
     await expect(page.locator('.tile[data-figure="stall_rate"] .figure')).to_have_text("0.0 %")

@@ -119,8 +119,11 @@ async def test_a_provider_whose_first_token_is_late_is_found_and_left(
         assert open_before
         east.temper, changed = LATE, time.monotonic()
 
+        def lately(since: float) -> list[StreamResult]:
+            return seen.since("chat", max(since, time.monotonic() - 15))
+
         await eventually(
-            lambda: share(seen.since("chat", changed + 10), "west") > 0.85 and len(seen.since("chat", changed + 10)) > 40,
+            lambda: share(lately(changed + 10), "west") > 0.85 and len(lately(changed + 10)) > 40,
             "new streams of the route that can choose go to the other",
             40,
         )
@@ -130,21 +133,24 @@ async def test_a_provider_whose_first_token_is_late_is_found_and_left(
         assert before[0] < 0.7
         assert after[0] > 1.7
         assert after[1] == pytest.approx(before[1], rel=0.1)
-        await the_console_points(gateway)
+        await the_console_points(gateway, eventually)
         await its_pages_point(gateway, visit)
-        await the_dashboard_points(server)
+        await the_dashboard_points(server, eventually)
         await where_they_began(gateway, open_before)
 
 
-async def the_console_points(gateway: Any) -> None:
+async def the_console_points(gateway: Any, eventually: Fixture) -> None:
     """The figures the console shows: the route's p95 is over its objective, the upstream's estimate names it, the other is next."""
+
+    async def named() -> bool:
+        chat = next(route for route in (await gateway.ask("/api/routes"))["routes"] if route["name"] == "chat")
+        estimates = {target["upstream"]: target["seen"][0]["ttft"] for target in chat["targets"]}
+        east, west = estimates["east"], estimates["west"]
+        return bool(east > 1.0 and west < 0.75 * east and chat["next"][0]["upstream"] == "west")
+
     figures = (await gateway.ask("/api/overview?route=report"))["total"]
     assert figures["ttft_p95"] > 1.0
-    chat = next(route for route in (await gateway.ask("/api/routes"))["routes"] if route["name"] == "chat")
-    estimates = {target["upstream"]: target["seen"][0]["ttft"] for target in chat["targets"]}
-    assert estimates["east"] > 1.0
-    assert estimates["west"] < 0.75 * estimates["east"]
-    assert chat["next"][0]["upstream"] == "west"
+    await eventually(named, "the late one is named, and the other is next")  # a busy machine makes both later, for a moment
     slow = await gateway.streams("&slow=true&route=report")
     assert {row["upstream"] for row in slow} == {"east"}
 
@@ -157,7 +163,7 @@ async def its_pages_point(gateway: Any, visit: Fixture) -> None:
     await routes.get_by_text("Next request: west").wait_for()
 
 
-async def the_dashboard_points(server: Any) -> None:
+async def the_dashboard_points(server: Any, eventually: Fixture) -> None:
     """The panel that an alert's link opens, with its variables as the link sets them, and with the other upstream's name."""
     [alert] = [each for each in (await server.ask("alerts"))["alerts"] if each["labels"]["alertname"] == "WeirFirstTokenSlow"]
     assert alert["annotations"]["dashboard"].startswith("/d/weir-upstream?var-route=report&var-upstream=east&")
@@ -177,9 +183,12 @@ async def the_dashboard_points(server: Any) -> None:
         [series] = await server.query(asked)
         return float(series["value"][1])
 
-    late, other = await shown("east"), await shown("west")
-    assert late > 1.0
-    assert other < 0.75 * late  # a busy machine makes both later
+    async def apart() -> bool:
+        late, other = await shown("east"), await shown("west")
+        assert late > 1.0
+        return other < 0.75 * late  # a busy machine makes both later, for a moment
+
+    await eventually(apart, "the panel tells the late one from the other")
 
 
 async def where_they_began(gateway: Any, ids: set[str]) -> None:
