@@ -47,7 +47,8 @@ const release = () => {
 addEventListener("pointerdown", (event) => event.button === 0 && press(), true);
 addEventListener("pointermove", (event) => !event.buttons && release(), true); // let go where nobody could tell
 addEventListener("keydown", (event) => event.key === " " && press(), true);
-for (const kind of ["pointerup", "pointercancel", "keyup", "blur"]) addEventListener(kind, release, true);
+for (const kind of ["pointerup", "pointercancel", "keyup"]) addEventListener(kind, release, true);
+addEventListener("blur", release); // the window's own: what loses the focus to a button that is pressed does not count
 
 /** Wait until no button is down: what is drawn anew meanwhile would lose its click. */
 export const unpressed = () => pressed?.over;
