@@ -165,7 +165,7 @@ class Session:
             self.kill(ClientStalled("the client takes no bytes"))
         elif self._inward.stuck(now) > stall.liveness:
             self.kill(UpstreamStalled("the upstream takes no bytes"))
-        elif self._answers and now - self._heard_at > stall.liveness:
+        elif self._answers and plane.lag.over(stall.liveness, self._heard_at, now):
             self.kill(UpstreamStalled("the upstream fell silent in the middle of an answer"))
         elif self._answers and observer.meter.overdue(now):
             at = observer.meter.last_at or now

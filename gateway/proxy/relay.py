@@ -251,16 +251,16 @@ class Relay:
 
     def _dead(self, now: float) -> UpstreamStalled | None:
         """Say why the upstream is given up, None while it lives. Time in which we did not read is not held against it."""
-        stall, observer = self._live.route.stall, self.reading.observer
+        stall, observer, lag = self._live.route.stall, self.reading.observer, self._live.plane.lag
         heard_at = max(self.heard_at, self._resumed_at)
-        if now - heard_at > stall.liveness:
+        if lag.over(stall.liveness, heard_at, now):
             return UpstreamStalled("the upstream fell silent")
         if not self.reading.is_stream or not self.reading.seen:
             return None
         if now - heard_at > LINGER and (observer.terminated or observer.failure is not None):
             return UpstreamStalled("the upstream said its last word and stayed")
         token_at = observer.last_token_at or self._trial.attempt.sent_at or self.heard_at
-        if now - max(token_at, self._resumed_at) > stall.progress:
+        if lag.over(stall.progress, max(token_at, self._resumed_at), now):
             return UpstreamStalled("the upstream sends no more tokens", code="no_progress")
         return None
 

@@ -264,18 +264,19 @@ class Trial:
 
         An answer in one piece may take as long as it takes to begin; only its client can end it before.
         """
+        now, lag = self.live.plane.clock(), self.live.plane.lag
         if self.phase == "queue":
-            return self.live.plane.clock() + stall.liveness
+            return now + stall.liveness
+        silent = lag.enough(stall.liveness, self._heard_at, now)
         if not self.live.call.stream:
-            return self._heard_at + stall.liveness if self._held_bytes else inf
-        started = self.attempt.sent_at or self.attempt.dialed_at
-        return min(self._heard_at + stall.liveness, started + stall.progress)
+            return silent if self._held_bytes else inf
+        return min(silent, lag.enough(stall.progress, self.attempt.sent_at or self.attempt.dialed_at, now))
 
     def dead(self, stall: Stall, now: float) -> str | None:
         """The code of what it died of, or None while it lives."""
         if self.lifeline(stall) > now:
             return None
-        return "upstream_silent" if self._heard_at + stall.liveness <= now else "no_progress"
+        return "upstream_silent" if self.live.plane.lag.enough(stall.liveness, self._heard_at, now) <= now else "no_progress"
 
     def take_held(self) -> bytes:
         """Return what was held, as the client gets it."""

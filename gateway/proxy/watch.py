@@ -57,6 +57,14 @@ class LoopLag:
         running = max(0.0, end - max(start, self._expected)) if end - self._expected > LATE_SECONDS else 0.0
         return self.intervals.within(start, end) + running
 
+    def enough(self, limit: float, since: float, now: float) -> float:
+        """Return when we shall have listened for `limit` seconds: while our own loop did not run, what was said lay in the kernel."""
+        return since + limit + self.within(since, now)
+
+    def over(self, limit: float, since: float, now: float) -> bool:
+        """Tell whether we have listened for longer than that."""
+        return now - since > limit and now > self.enough(limit, since, now)
+
     def take_worst(self) -> float:
         """Return the worst lateness since the last call."""
         worst, self.worst = self.worst, 0.0

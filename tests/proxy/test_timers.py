@@ -4,9 +4,12 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from gateway.core.messages import Stalled
 from gateway.sim.faults import InOrder, NeverEnding, PingStorm, Stall
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 STALL = {"threshold": 0.3, "liveness": 0.6, "progress": 1.4}
 
@@ -15,6 +18,7 @@ def said(delta: bytes) -> bytes:
     return b'data: {"choices":[{"delta":{%b}}]}\n\n' % delta
 
 
+@judged_in_rounds
 async def test_silence_ends_by_liveness(provide: Any, gate: Any, until: Any) -> None:
     """No byte for `liveness`: an error event, the upstream closed, and its failure (B5)."""
     provider = await provide(Stall(after=2, length=30))
@@ -29,6 +33,7 @@ async def test_silence_ends_by_liveness(provide: Any, gate: Any, until: Any) -> 
     assert weir.targets()[0].last_error == "upstream_silent"
 
 
+@judged_in_rounds
 async def test_pings_end_by_progress(provide: Any, gate: Any, until: Any) -> None:
     """Comments show a live connection, not a live model: they hold off liveness and not progress (B5)."""
     provider = await provide(PingStorm(every=0.1, after=2))
@@ -40,6 +45,7 @@ async def test_pings_end_by_progress(provide: Any, gate: Any, until: Any) -> Non
     assert 1.4 <= record.ended_at - record.last_token_at < 2.1
 
 
+@judged_in_rounds
 async def test_every_kind_of_token_is_progress(provide: Any, gate: Any, make: Any) -> None:
     """Reasoning, refusals and tool arguments are tokens: a stream of nothing else is healthy and has a first token (A11 B5)."""
     deltas = [
@@ -57,6 +63,7 @@ async def test_every_kind_of_token_is_progress(provide: Any, gate: Any, make: An
         assert record.ttft < 0.15
 
 
+@judged_in_rounds
 async def test_a_stall_is_counted_when_it_is_noticed(provide: Any, gate: Any) -> None:
     """One message and one stall per silence over the threshold, told while it lasts, with the upstream to blame (D8)."""
     weir = await gate(await provide(Stall(after=2, length=0.9)), stall={"threshold": 0.3})
@@ -71,6 +78,7 @@ async def test_a_stall_is_counted_when_it_is_noticed(provide: Any, gate: Any) ->
     assert record.outcome == "completed"
 
 
+@judged_in_rounds
 async def test_pings_do_not_split_a_stall(provide: Any, gate: Any) -> None:
     """A silence between two tokens is one stall, whatever comments fall into it (D8)."""
     weir = await gate(await provide(PingStorm(every=0.1, after=1, lasting=0.9)), stall={"threshold": 0.3})
@@ -79,6 +87,7 @@ async def test_pings_do_not_split_a_stall(provide: Any, gate: Any) -> None:
     assert (record.cadence.stall_count, len(weir.book.of(Stalled))) == (1, 1)
 
 
+@judged_in_rounds
 async def test_before_the_first_token_the_last_target_has_both_timers(provide: Any, gate: Any) -> None:
     """A last target that pings for ever is given up at `progress`, one that says nothing at `liveness`."""
     weir = await gate(await provide(PingStorm(every=0.05)), stall={"liveness": 0.3, "progress": 0.7})
@@ -89,6 +98,7 @@ async def test_before_the_first_token_the_last_target_has_both_timers(provide: A
     assert record.outcome == "upstream_stalled"
 
 
+@judged_in_rounds
 async def test_a_long_stream_has_no_total_timeout(provide: Any, gate: Any, until: Any) -> None:
     """However long a stream, it runs while tokens come: every timer is shorter than it (A13)."""
     provider = await provide(NeverEnding(), Temper(ttft=0, gap="20ms", tokens=5))
@@ -101,6 +111,7 @@ async def test_a_long_stream_has_no_total_timeout(provide: Any, gate: Any, until
     assert b"keepalive" not in client.body
 
 
+@judged_in_rounds
 async def test_times_are_those_of_the_read(provide: Any, gate: Any, make: Any) -> None:
     """Comment, filter results and role come before the first token and are none; a tool call is one; an answer follows thought (D1)."""
     steps = [
@@ -128,6 +139,7 @@ async def test_a_stream_without_tokens_has_no_first_one(provide: Any, gate: Any,
     assert (record.finish, record.first_event_at is None) == (["content_filter"], False)
 
 
+@judged_in_rounds
 async def test_a_late_loop_is_the_gateways_silence(provide: Any, gate: Any) -> None:
     """While our own loop does not run, bytes may lie in the kernel: that part of a gap is ours, not the upstream's."""
     weir = await gate(await provide(temper=Temper(ttft=0, gap="50ms", tokens=8)), stall={"threshold": 0.3})
@@ -138,3 +150,16 @@ async def test_a_late_loop_is_the_gateways_silence(provide: Any, gate: Any) -> N
     assert set(record.cadence.stall_time) == {"gateway"}
     assert record.seconds["gateway"] > 0.4
     assert record.seconds["upstream_wait"] < record.duration - 0.4
+
+
+@pytest.mark.parametrize("ttft", [0.0, 1.6], ids=["in the middle", "before the first token"])
+async def test_a_late_loop_gives_nobody_up(provide: Any, gate: Any, ttft: float) -> None:
+    """While our own loop does not run nobody is heard: neither liveness nor progress takes that for the upstream's silence (B5)."""
+    weir = await gate(await provide(temper=Temper(headers=ttft, ttft=ttft, gap="50ms", tokens=8)), stall={"liveness": 0.9, "progress": 0.9})
+    client = await weir.ask()
+    if not ttft:
+        await client.saw(b"content")
+    asyncio.get_running_loop().call_later(0.08, time.sleep, 1.3)
+    await client.finish()
+    assert client.body.endswith(b"[DONE]\n\n")
+    assert (await weir.record()).outcome == "completed"
