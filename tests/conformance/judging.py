@@ -103,11 +103,11 @@ def is_refusal(outcome: Outcome) -> None:
 
 
 def is_left(site: Site, asked: Asked, left_at: float) -> None:
-    """The upstream was cancelled within a second of the client's leaving, and the record says who left."""
+    """The upstream was cancelled soon after the client's leaving, and the record says who left."""
     request = site.request(asked.text)
     site.eventually(lambda: request.closed_by, "the upstream is cancelled")
     assert request.closed_by == "peer"
     assert request.closed_at is not None
-    assert request.closed_at - left_at < 1.0
+    assert request.closed_at - left_at < 8.0  # a busy machine is late; an answer nobody cancels lasts 20 s
     temper, _, target = asked.model.partition(".to-")
     assert site.outcome(f"{temper}-{target}", request) == "client_disconnect"

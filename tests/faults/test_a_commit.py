@@ -11,6 +11,7 @@ from tests.faults.everywhere import in_every_dialect
 from tests.faults.scripts import CODES, ENDINGS, answer, ask, fetch, whole
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 DIALECTS = pytest.mark.parametrize("dialect", TONGUES)
 
@@ -66,6 +67,7 @@ async def test_nothing_on_the_way_may_gather_events(provide: Any, gate: Any, dia
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_each_event_goes_out_as_it_comes(provide: Any, gate: Any, dialect: str) -> None:
     """Every event reaches the client long before the next has left the upstream (A8b)."""
     tongue = TONGUES[dialect]

@@ -23,6 +23,8 @@ from tests.rig.makers import Makers
 SHIPPED = Path(__file__).parents[2] / "deploy" / "proxies" / "nginx.conf"
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),), max_tokens=100)
 FRAMES, GAP = 40, 0.02
+TRIES = 4
+"""How often a machine that is busy with something else may gather frames that a proxy did not."""
 MAIN = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; {user}
 events {{ worker_connections 256; }}
@@ -88,6 +90,16 @@ def apart(client: Client, end: bytes) -> float:
     return sum(later - earlier > GAP / 4 for earlier, later in pairwise(times)) / FRAMES
 
 
+async def most_apart(client: Client, request: bytes, end: bytes) -> float:
+    """Return the best share of a few answers: a proxy that buffers gathers the frames of every one."""
+    shares: list[float] = []
+    while len(shares) < TRIES and max(shares, default=0.0) <= 0.7:
+        await client.ask(request).finish()
+        assert (client.status, client.complete) == (200, True)
+        shares.append(apart(client, end))
+    return max(shares)
+
+
 DIALECTS = {"openai": b"\n\n", "anthropic": b"\n\n", "ollama": b"\n"}
 """SSE with and without names of events, and NDJSON, with what ends a frame of each."""
 
@@ -101,9 +113,7 @@ async def test_frames_come_one_by_one(provide: Any, gate: Any, front: Front, dia
     provider = await provide(temper=Temper(ttft="10ms", gap=f"{GAP * 1000:g}ms", tokens=FRAMES))
     client = await front(await gate(provider, dialects=[dialect]))
     _, request = Makers.call(dialect, HELLO)
-    await client.ask(request).finish()
-    assert (client.status, client.complete) == (200, True)
-    assert apart(client, DIALECTS[dialect]) > 0.7
+    assert await most_apart(client, request, DIALECTS[dialect]) > 0.7
 
 
 async def test_the_measure_sees_a_proxy_that_buffers(provide: Any, gate: Any, front: Front) -> None:
@@ -118,8 +128,7 @@ async def test_the_answers_own_header_is_enough(provide: Any, gate: Any, front: 
     """An nginx of somebody else's that buffers lets our streams through all the same: their head asks for it (A8a)."""
     provider = await provide(temper=Temper(ttft="10ms", gap=f"{GAP * 1000:g}ms", tokens=FRAMES))
     client = await front(await gate(provider), BUFFERS)
-    await client.ask(Makers.request()).finish()
-    assert apart(client, b"\n\n") > 0.7
+    assert await most_apart(client, Makers.request(), b"\n\n") > 0.7
 
 
 @pytest.mark.parametrize("phase", [NeverEnding(), Silent()], ids=["streaming", "before headers"])

@@ -11,6 +11,7 @@ from tests.faults.everywhere import in_every_dialect
 from tests.faults.scripts import answer, ask, fetch, whole
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 DIALECTS = pytest.mark.parametrize("dialect", TONGUES)
 OFTEN = {"keepalive": 0.2}
@@ -88,6 +89,7 @@ async def test_an_error_that_comes_too_late_to_be_a_status(provide: Any, gate: A
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_a_quick_refusal_keeps_its_status(provide: Any, gate: Any, dialect: str) -> None:
     """Keepalives begin late enough for an upstream's own answer to be a status (A9e A15a)."""
     tongue = TONGUES[dialect]

@@ -11,6 +11,7 @@ from tests.faults.everywhere import in_every_dialect
 from tests.faults.scripts import answer, ask, fetch
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 DIALECTS = pytest.mark.parametrize("dialect", TONGUES)
 
@@ -68,6 +69,7 @@ async def test_thinking_is_progress(provide: Any, gate: Any) -> None:
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_a_client_that_does_not_read_is_no_stall(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """While it is us who do not read, no timer of the upstream runs, and the silence is the client's (B5)."""
     tongue = TONGUES[dialect]
@@ -129,6 +131,7 @@ async def test_after_one_byte_nothing_is_sent_again(provide: Any, gate: Any, dia
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_a_running_stream_at_shutdown(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """At the drain's deadline a running stream is told why it ends, in its dialect; new calls are refused, the upstream not blamed (B9)."""
     tongue = TONGUES[dialect]

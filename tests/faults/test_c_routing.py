@@ -16,6 +16,7 @@ from tests.faults.scripts import answer, ask, fetch, whole
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
 from tests.rig.client import wait_until
+from tests.rig.rounds import judged_in_rounds
 
 FAST, SLOW = 0.05, 0.50
 WARM, CALLS = 6, 30
@@ -110,6 +111,7 @@ async def test_a_slow_target_is_a_censored_sample(provide: Any, gate: Any) -> No
     await in_every_dialect(story)
 
 
+@judged_in_rounds
 async def test_models_of_one_upstream_are_apart(provide: Any, gate: Any) -> None:
     """What is known of a target is known of an upstream and a model: a slow model says nothing about another one beside it (C4)."""
     tongue = TONGUES["openai"]
@@ -161,6 +163,7 @@ async def read_at_two_paces(provide: Any, gate: Any, until: Any, tongue: Tongue)
 
 
 @pytest.mark.parametrize("dialect", ["openai", "ollama"])
+@judged_in_rounds
 async def test_a_slow_reader_does_not_make_its_target_slow(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """First tokens are stamped when they are read from the upstream: they are as soon for a client that takes nothing (C5)."""
     quick, slow = await read_at_two_paces(provide, gate, until, TONGUES[dialect])
@@ -171,6 +174,7 @@ async def test_a_slow_reader_does_not_make_its_target_slow(provide: Any, gate: A
 
 
 @pytest.mark.parametrize("dialect", ["openai", "bedrock"])
+@judged_in_rounds
 async def test_a_slow_readers_pauses_are_no_gaps(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """While we did not read, for a client that took nothing, the upstream had no gap: its samples are those of a quick reader (C5)."""
     quick, slow = await read_at_two_paces(provide, gate, until, TONGUES[dialect])

@@ -15,6 +15,7 @@ from tests.faults.everywhere import in_every_dialect, opened
 from tests.faults.scripts import ask, fetch
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 THRESHOLD = 0.25
 LONG = 0.5
@@ -71,6 +72,7 @@ async def test_a_slow_upstream(provide: Any, gate: Any) -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@judged_in_rounds
 async def test_a_client_that_does_not_read(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """A client that takes nothing for a while owns that time: its upstream had to wait and is blamed for nothing (D8 B5)."""
     tongue = TONGUES[dialect]
@@ -175,6 +177,7 @@ async def test_a_loop_that_does_not_run_before_the_first_token(provide: Any, gat
     await in_every_dialect(story)
 
 
+@judged_in_rounds
 async def test_a_loop_that_does_not_run_while_connecting(provide: Any, gate: Any) -> None:
     """A connection that was there at once, and that our blocked loop took late, did not take its upstream that long (D8)."""
     tongue = TONGUES["openai"]
@@ -212,6 +215,7 @@ async def test_a_client_that_sends_slowly(provide: Any, gate: Any) -> None:
 
 @pytest.mark.parametrize("dialect", ["openai", "bedrock"])
 @pytest.mark.parametrize("worse", ["client", "upstream"])
+@judged_in_rounds
 async def test_a_client_and_then_its_upstream(provide: Any, gate: Any, until: Any, dialect: str, worse: str) -> None:
     """Where both made the stream wait each owns its own part, and more of the stalled time is the worse one's (D8)."""
     tongue = TONGUES[dialect]

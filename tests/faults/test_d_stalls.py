@@ -14,6 +14,7 @@ from tests.faults.everywhere import in_every_dialect, opened
 from tests.faults.scripts import answer, ask, fetch
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 GAPS = (0.02, 0.5, 0.02, 1.2)
 """0.1, 3, 0.1 and 40 s of a real bad day, over a threshold of 2 s; here it is 0.25."""
@@ -151,6 +152,7 @@ async def test_a_draining_worker_shows_on_its_streams(provide: Any, gate: Any, u
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@judged_in_rounds
 async def test_the_caller_learns_its_times(provide: Any, gate: Any, dialect: str) -> None:
     """At the commit the headers have attempts, queue, the upstream's first byte and first token; overhead is what only we owned (D12)."""
     tongue = TONGUES[dialect]

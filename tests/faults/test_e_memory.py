@@ -18,6 +18,7 @@ from tests.faults.scripts import ask, fetch
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
 from tests.rig.fixtures import open_sockets
+from tests.rig.rounds import judged_in_rounds
 
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),), max_tokens=50)
 BIG, MANY = "x" * 50_000, 400
@@ -81,6 +82,7 @@ def test_a_large_event_costs_in_proportion(dialect: str, size: int, large: int) 
 
 
 @pytest.mark.parametrize("dialect", ["openai", "bedrock", "ollama"])
+@judged_in_rounds
 async def test_three_hundred_at_once(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """The last of 300 streams to one host begins as soon as the first, none waits in a queue, and every socket comes back (E3 B7)."""
     tongue = TONGUES[dialect]

@@ -15,6 +15,7 @@ from gateway.proxy.dial import FAILURES, Origin, connect_failed, dial
 from gateway.sim.faults import NO_FAULTS, Always, NeverEnding
 from gateway.sim.provider import Connection, Provider
 from gateway.sim.tempers import INSTANT
+from tests.rig.rounds import judged_in_rounds
 
 LOOPS = "both"
 ONCE = {"attempts": 1}
@@ -93,6 +94,7 @@ async def test_no_such_name(gate: Any) -> None:
     assert (await refused(gate, "http://no-such-host.invalid/v1"))[0] == "dns_failed"
 
 
+@judged_in_rounds
 async def test_nobody_accepts(gate: Any, full_backlog: str) -> None:
     """A connect that takes longer than `connect_timeout`; the time is the connection's."""
     weir = await gate(full_backlog, retry=ONCE, upstreams={"a": {"connect_timeout": 0.3}})
@@ -143,7 +145,7 @@ async def test_a_client_that_leaves_ends_a_tls_upstream(secure: Provider, gate: 
     weir = await gate(secure.base_url.replace("http:", "https:"), upstreams={"a": {"tls_ca": str(certificate)}})
     client = await (await weir.ask()).saw(b"content")
     client.reset()
-    await until(lambda: secure.requests[0].closed_by == "peer", patience=3.0)
+    await until(lambda: secure.requests[0].closed_by == "peer")
     assert (await weir.record()).outcome == "client_disconnect"
 
 

@@ -7,6 +7,7 @@ from gateway.sim.faults import InOrder, PingStorm, Script, SlowFirstToken, Stall
 from gateway.sim.plan import head
 from gateway.sim.steps import Pause, Send
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 COMMENT = b": keepalive\n\n"
 OFTEN = {"keepalive": 0.3}
@@ -14,6 +15,7 @@ DONE = b"data: [DONE]\n\n"
 LATE = Temper(headers="800ms", ttft="800ms", gap=0, tokens=2)
 
 
+@judged_in_rounds
 async def test_before_the_upstream_answers(provide: Any, gate: Any, direct: Any) -> None:
     """While nothing has come from upstream its client hears comments, then the answer as it is (A9a)."""
     weir = await gate(await provide(temper=LATE), server=OFTEN, usage="leave")
@@ -26,6 +28,7 @@ async def test_before_the_upstream_answers(provide: Any, gate: Any, direct: Any)
     assert record.ttft > 0.7  # a comment of ours is no first token (A9c)
 
 
+@judged_in_rounds
 async def test_between_two_events(provide: Any, gate: Any, direct: Any) -> None:
     """In a silence between tokens too; comments of ours put between whole events are all that is added."""
     fault = Stall(after=1, length=1.0)
@@ -59,6 +62,7 @@ async def test_never_inside_an_event_that_is_out(provide: Any, gate: Any, make: 
     assert client.body == make.event("a") + huge + b'"}}]}\n\n' + DONE
 
 
+@judged_in_rounds
 async def test_an_upstream_that_pings_is_enough(provide: Any, gate: Any, direct: Any) -> None:
     """Comments of the upstream's own are passed on, and ours are not added to them."""
     fault = PingStorm(every=0.1, after=1, lasting=0.8)
@@ -68,6 +72,7 @@ async def test_an_upstream_that_pings_is_enough(provide: Any, gate: Any, direct:
     assert (await weir.record()).mutations == {}
 
 
+@judged_in_rounds
 async def test_a_fallback_after_a_comment(provide: Any, gate: Any) -> None:
     """Once a comment is out the status is 200, but another target may still be chosen, and no byte of the first is seen (A9e)."""
     weir = await gate(await provide(SlowFirstToken(delay=30, ping_every=0.02)), await provide(), server=OFTEN, first_token={"timeout": 0.5})
@@ -79,6 +84,7 @@ async def test_a_fallback_after_a_comment(provide: Any, gate: Any) -> None:
     assert (record.upstream, record.outcome) == ("b", "completed")
 
 
+@judged_in_rounds
 async def test_an_error_after_a_comment(provide: Any, gate: Any) -> None:
     """A status that comes too late to be one is an error event; the record knows the upstream's (A9e)."""
     late = Script((Pause(0.5), Send(head(429, {"Retry-After": "9"}, 2) + b"{}")))
@@ -89,6 +95,7 @@ async def test_an_error_after_a_comment(provide: Any, gate: Any) -> None:
     assert (record.outcome, record.error, record.attempts[0].status) == ("upstream_error", "429", 429)
 
 
+@judged_in_rounds
 async def test_a_document_after_a_comment(provide: Any, gate: Any) -> None:
     """A stream was promised: a late document can only be told as an error."""
     late = Script((Pause(0.5), Send(head(200, {"Content-Type": "application/json"}, 2) + b"{}")))
@@ -98,6 +105,7 @@ async def test_a_document_after_a_comment(provide: Any, gate: Any) -> None:
     assert (await weir.record()).error == "not_a_stream"
 
 
+@judged_in_rounds
 async def test_a_quick_error_keeps_its_status(provide: Any, gate: Any) -> None:
     """Keepalives start late enough for an upstream's own answer to be a status (A9e)."""
     weir = await gate(await provide(Status(429, retry_after=9)), server=OFTEN)
@@ -119,6 +127,7 @@ async def test_none_when_turned_off(provide: Any, gate: Any, direct: Any) -> Non
     assert client.body == straight.body
 
 
+@judged_in_rounds
 async def test_while_it_queues_and_retries(provide: Any, gate: Any) -> None:
     """A client that waits in our own queue, or between two tries, is kept as patient."""
     busy = await provide(InOrder([Stall(after=1, length=0.7), Status(429, retry_after=0.7)]))

@@ -9,6 +9,7 @@ import pytest
 from gateway.proxy import leftovers
 from gateway.sim.faults import Script
 from gateway.sim.steps import Hang
+from tests.rig.rounds import judged_in_rounds
 
 ALIVE = b"GET /livez HTTP/1.1\r\nHost: w\r\n\r\n"
 MANY = 30_000
@@ -49,6 +50,7 @@ async def test_who_never_reads_short_answers_is_let_go(provide: Any, gate: Any, 
     assert idle.status == 200
 
 
+@judged_in_rounds
 async def test_who_reads_slowly_gets_all(provide: Any, gate: Any, until: Any, patience: float) -> None:
     """A little now and then is enough."""
     weir = await gate(await provide())

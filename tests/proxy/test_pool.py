@@ -10,6 +10,7 @@ from gateway.sim.faults import InOrder, Refuse, Script, Stall
 from gateway.sim.plan import head
 from gateway.sim.steps import Fin, Send
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 LOOPS = "both"
 
@@ -96,6 +97,7 @@ async def test_a_large_answer_leaves_the_connection_fit(provide: Any, gate: Any,
     assert connections(provider) == [1, 1, 1, 1]
 
 
+@judged_in_rounds
 async def test_streams_queue_at_a_full_upstream(provide: Any, gate: Any, until: Any) -> None:
     """With max_streams 1 the second call waits for the first to end; the wait is the queue's and is told so."""
     provider = await provide(InOrder([Stall(after=1, length=0.3)]))
@@ -131,7 +133,7 @@ async def test_the_queue_is_first_come_first_served(provide: Any, gate: Any, unt
 async def test_waiting_in_our_queue_is_no_failure_of_the_upstream(provide: Any, gate: Any) -> None:
     """A call queued for longer than `liveness` is neither given up nor held against the upstream."""
     provider = await provide(InOrder([Stall(after=1, length=0.3)] * 3))
-    weir = await gate(provider, upstreams={"a": {"max_streams": 1}}, stall={"liveness": 0.4, "progress": 5})
+    weir = await gate(provider, upstreams={"a": {"max_streams": 1}}, stall={"liveness": 0.6, "progress": 5})
     clients = await asyncio.gather(*(weir.fetch() for _ in range(4)))
     assert {client.status for client in clients} == {200}
     assert {record.outcome for record in weir.book.records} == {"completed"}

@@ -12,6 +12,7 @@ from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
 from gateway.sim.faults import ErrorEvent, ResetAfter, Stall, Truncate
 from gateway.sim.tempers import INSTANT
+from tests.rig.rounds import judged_in_rounds
 
 HELLO = Prompt(model="m", stream=True, system=("Be brief.",), turns=(Turn("user", (Text("hello"),)),), max_tokens=50)
 SPEECH = msgspec.structs.replace(INSTANT, tokens=5)
@@ -68,6 +69,7 @@ def one_message(events: list[Event]) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("legs", LEGS, ids="-".join)
+@judged_in_rounds
 async def test_the_text_goes_on_elsewhere(provide: Any, gate: Any, direct: Any, make: Any, legs: tuple[str, str, str], fault: str) -> None:
     """What the first said and what the second said, each once, are one answer; the record tells both, and the seam between them."""
     (mine, first, second), (script, outcome, error) = legs, FAULTS[fault]

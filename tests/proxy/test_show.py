@@ -8,6 +8,7 @@ from gateway.core.messages import Heard, Moved, Stalled, Watching
 from gateway.proxy import plane
 from gateway.sim.faults import NO_FAULTS, NeverEnding, Stall
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 TALK = Temper(ttft=0, gap="10ms", tokens=60)
 SLOW = {"segment": 1000, "buffer": 4096}
@@ -58,6 +59,7 @@ async def test_who_comes_later_is_told_of_the_past_once_more(provide: Any, gate:
         assert len(weir.book.of(Heard)[0].times) == plane.MOST_ARRIVALS
 
 
+@judged_in_rounds
 async def test_reasoning_is_told_from_the_answer(provide: Any, gate: Any, until: Any) -> None:
     """Until the first token of the answer there is no time of it; from then on every message has it."""
     weir = await gate(await provide(NO_FAULTS, Temper(ttft=0, gap="20ms", tokens=60, reasoning=40)))
@@ -98,6 +100,7 @@ async def test_one_worker_tells_of_so_many_streams_at_most(provide: Any, gate: A
     await until(lambda: len({heard.stream_id for heard in weir.book.of(Heard)}) == 4)
 
 
+@judged_in_rounds
 async def test_a_race_is_told_as_one(provide: Any, gate: Any, until: Any) -> None:
     """While two targets race the stream is hedging, with the name of the second; the winner's first token ends that."""
     late = await provide(NO_FAULTS, Temper(ttft="20s"))
@@ -110,6 +113,7 @@ async def test_a_race_is_told_as_one(provide: Any, gate: Any, until: Any) -> Non
     assert {state for state, upstream in moves if upstream == "b"} == {"hedging", "streaming"}
 
 
+@judged_in_rounds
 async def test_a_stall_of_a_client_is_told_while_it_lasts(provide: Any, gate: Any, until: Any, make: Any) -> None:
     """A client that takes nothing for longer than the threshold is named at once, once, and counted once (D8)."""
     said = make.chunked(*[make.event("x" * 100_000)] * 120, make.event(finish="stop"), b"data: [DONE]\n\n")
@@ -128,6 +132,7 @@ async def test_a_stall_of_a_client_is_told_while_it_lasts(provide: Any, gate: An
     assert record.cadence.stall_count >= len(weir.book.of(Stalled))
 
 
+@judged_in_rounds
 async def test_a_silence_is_told_within_two_seconds(provide: Any, gate: Any, until: Any) -> None:
     """By default a second passes before a silence is one, and a look at each stream comes four times a second."""
     weir = await gate(await provide(Stall(after=3, length=2.5), TALK))
