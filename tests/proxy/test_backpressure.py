@@ -9,6 +9,7 @@ from gateway.core.messages import Stalled
 from gateway.sim.faults import InOrder, NeverEnding, Script
 from gateway.sim.plan import head
 from gateway.sim.steps import Hang, Send
+from tests.rig.rounds import judged_in_rounds
 
 LOOPS = "both"
 SLOW = {"segment": 1000, "buffer": 4096}
@@ -32,6 +33,7 @@ async def unread(weir: Any, make: Any, **body: Any) -> Any:
     return client.ask(make.request(**body))
 
 
+@judged_in_rounds
 async def test_the_upstream_waits_for_the_client(provide: Any, gate: Any, make: Any, until: Any) -> None:
     """Unread, the upstream sends no more than buffers hold; then all of it comes, verbatim, and the silence was the client's (E1a)."""
     body = EVENT * 8000

@@ -8,6 +8,7 @@ import pytest
 from gateway.core.prompt import Prompt, Text, Turn
 from gateway.dialects import DIALECTS
 from gateway.sim.tempers import INSTANT
+from tests.rig.rounds import judged_in_rounds
 
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),), max_tokens=50)
 TTFT, GAP, TOKENS = 0.15, 0.03, 5
@@ -17,6 +18,7 @@ TOLERANCE, TRIES = 0.005, 12
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@judged_in_rounds
 async def test_the_same_script_gives_the_same_account(provide: Any, gate: Any, make: Any, dialect: str) -> None:
     """The first token when the script has it, within 5 ms; as many tokens, as many gaps, the same text, usage, a proper end (D1b)."""
     weir = await gate(await provide(temper=SCRIPTED), dialects=[dialect])

@@ -462,6 +462,7 @@ async def test_tapes_of_the_past_go_when_there_is_too_much(provide: Any, gate: A
     assert [weir.plane.shelf.find(record.stream_id) is not None for record in weir.book.records] == [False] * 3 + [True] * 3
 
 
+@judged_in_rounds
 async def test_keepalives_are_not_on_the_tape(provide: Any, gate: Any) -> None:
     """They were for a client that waited; who comes back gets the answer, without them."""
     weir = await gate(await provide(SlowFirstToken(delay=0.5)), client={"on_disconnect": "drain"}, server={"keepalive": 0.1})

@@ -16,6 +16,7 @@ from gateway.sim.faults import InOrder, JsonReplyToStream, NeverEnding, ResetAft
 from gateway.sim.steps import Pause, Send
 from gateway.sim.tempers import INSTANT, Temper
 from tests.rig.broken import delta, dying, healthy, text_of
+from tests.rig.rounds import judged_in_rounds
 
 SPEECH = msgspec.structs.replace(INSTANT, tokens=5)
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),), max_tokens=50)
@@ -236,6 +237,7 @@ async def test_an_operator_ends_it_while_somebody_is_asked(provide: Any, gate: A
     assert (record.outcome, record.attempts[1].outcome, record.seams) == ("shutdown", "cancelled", [])
 
 
+@judged_in_rounds
 async def test_a_client_that_waits_at_the_seam_is_kept_alive(provide: Any, gate: Any, make: Any) -> None:
     """Comments between events while the second is asked, as long after the last word as ever; the time belongs to the upstreams."""
     first = await provide(dying(make.event("one "), 0.4, make.event("two ")))

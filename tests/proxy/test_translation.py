@@ -15,6 +15,7 @@ from gateway.dialects.ollama.writer import LineWriter
 from gateway.sim.faults import ErrorEvent, JsonReplyToStream, MissingDone, SlowFirstToken, Status, Truncate
 from gateway.sim.plan import head
 from gateway.sim.tempers import INSTANT
+from tests.rig.rounds import judged_in_rounds
 
 PAIRS = [(mine, theirs) for mine, theirs in itertools.product(DIALECTS, repeat=2) if DIALECTS[mine].family != DIALECTS[theirs].family]
 HELLO = Prompt(model="m", stream=True, system=("Be brief.",), turns=(Turn("user", (Text("hello"),)),), max_tokens=50)
@@ -230,6 +231,7 @@ async def test_a_clients_own_version_header_wins(provide: Any, gate: Any, make: 
     assert provider.requests[-1].headers["anthropic-version"] == "2099-01-01"
 
 
+@judged_in_rounds
 async def test_a_waiting_client_hears_its_own_keepalive(provide: Any, gate: Any, make: Any) -> None:
     """Anthropic's ping, though the upstream speaks OpenAI; then the answer."""
     weir = await gate(await provide(SlowFirstToken(delay=0.5, role_first=False)), dialects=["openai"], server={"keepalive": 0.1})
