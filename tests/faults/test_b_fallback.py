@@ -11,6 +11,7 @@ from gateway.sim.faults import InOrder
 from gateway.sim.steps import Fin, Hang, Reset
 from tests.faults.scripts import ENDINGS, answer, ask, fetch, whole
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 DIALECTS = pytest.mark.parametrize("dialect", TONGUES)
 SOON = {"timeout": 0.3}
@@ -22,6 +23,7 @@ async def closed_by_us(until: Any, provider: Any) -> None:
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_signs_of_life_are_no_token(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """Headers, preamble and pings do not put off the first-token deadline: the next target answers, with no byte of the first (B2)."""
     tongue = TONGUES[dialect]
@@ -69,6 +71,7 @@ async def test_a_preamble_comes_with_its_token(provide: Any, gate: Any, dialect:
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_nothing_is_held_for_nobody(provide: Any, gate: Any, dialect: str) -> None:
     """With no other target left each event of the preamble goes out while the next is still to come (B3b)."""
     tongue = TONGUES[dialect]
@@ -84,6 +87,7 @@ async def test_nothing_is_held_for_nobody(provide: Any, gate: Any, dialect: str)
 
 @DIALECTS
 @pytest.mark.parametrize("size", ["many", "large"])
+@judged_in_rounds
 async def test_no_more_is_held_than_a_little(provide: Any, gate: Any, dialect: str, size: str) -> None:
     """A target that has said 64 KiB, or in 64 reads, without a token is chosen: holding ends there (B3b)."""
     tongue = TONGUES[dialect]
@@ -174,6 +178,7 @@ async def test_a_pause_with_nobody_else(provide: Any, gate: Any, dialect: str) -
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_the_first_token_wins_a_hedge(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """Not the first byte: a target that pings loses to one that speaks, is left at once, and is not blamed (B11)."""
     tongue = TONGUES[dialect]
@@ -194,6 +199,7 @@ async def test_the_first_token_wins_a_hedge(provide: Any, gate: Any, until: Any,
 
 @DIALECTS
 @pytest.mark.parametrize("how", ["status", "error", "fin"])
+@judged_in_rounds
 async def test_an_error_wins_no_hedge(provide: Any, gate: Any, dialect: str, how: str) -> None:
     """A hedge that fails first leaves the race to the target that is slow and well (B11)."""
     tongue = TONGUES[dialect]

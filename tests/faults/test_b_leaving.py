@@ -10,6 +10,7 @@ from gateway.sim.steps import Hang, Reset, Send
 from tests.faults.scripts import answer, ask, fetch, whole
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 DIALECTS = pytest.mark.parametrize("dialect", TONGUES)
 WITHIN = 3.0
@@ -85,6 +86,7 @@ async def test_while_it_does_not_read(provide: Any, gate: Any, until: Any, diale
 
 
 @DIALECTS
+@judged_in_rounds
 async def test_during_a_fallback(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """The second attempt ends with its client as the first would have (B1e)."""
     tongue = TONGUES[dialect]

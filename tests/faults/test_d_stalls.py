@@ -139,7 +139,7 @@ async def test_streams_that_wait_are_listed(provide: Any, gate: Any, until: Any,
 async def test_a_draining_worker_shows_on_its_streams(provide: Any, gate: Any, until: Any) -> None:
     """Streams that run on while their worker shuts down are listed as draining, also when they have been looked at since (D11)."""
     tongue = TONGUES["openai"]
-    weir = await gate(await provide(opened(tongue, tongue.token("one"), 3.0, tongue.proper)))
+    weir = await gate(await provide(opened(tongue, tongue.token("one"), 3.0, tongue.proper)), stall={"threshold": 30})
     async with heard(weir) as audience:
         client = await (await ask(weir, tongue)).saw(tongue.token("one"))
         async with asyncio.TaskGroup() as group:

@@ -31,6 +31,7 @@ CROWD = 300
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@judged_in_rounds
 async def test_a_client_that_reads_nothing(provide: Any, gate: Any, until: Any, dialect: str) -> None:
     """Its upstream is made to wait, we hold little, and after `write_timeout` it is dropped and nobody else is blamed (E1a E1b)."""
     tongue = TONGUES[dialect]

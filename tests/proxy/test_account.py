@@ -11,6 +11,7 @@ from gateway.sim.faults import ErrorEvent, Fault, InOrder, Script, SlowFirstToke
 from gateway.sim.plan import head
 from gateway.sim.steps import Reset, Send
 from gateway.telemetry.recorder import Recorder
+from tests.rig.rounds import judged_in_rounds
 
 OWNERS = ("queue", "connect", "upstream_wait", "gateway", "client_blocked", "guard_held")
 ENDS: tuple[tuple[Fault, str, str | None], ...] = (
@@ -76,6 +77,7 @@ async def test_every_stream_is_one_span_that_adds_up(provide: Any, gate: Any, to
         assert audience.total("weir_streams_total", outcome=outcome) == [name for name, _ in seen].count(outcome)
 
 
+@judged_in_rounds
 async def test_a_fallback_is_told(provide: Any, gate: Any, told: Any) -> None:
     """Who was left, for whom and why; asked and served model; one event for each attempt (B2 B12)."""
     weir = await gate(await provide(SlowFirstToken(delay=30)), await provide(), first_token={"timeout": 0.2})

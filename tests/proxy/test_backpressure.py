@@ -66,6 +66,7 @@ async def test_the_gateway_holds_little(provide: Any, gate: Any, make: Any, unti
     assert live.reply.transport.get_write_buffer_size() < 64 * 1024 + 512 * 1024
 
 
+@judged_in_rounds
 async def test_a_client_that_never_reads_is_dropped(provide: Any, gate: Any, make: Any, until: Any) -> None:
     """After `write_timeout` without a byte taken: client_stalled, the upstream closed, nobody blamed but the client (E1b)."""
     provider = await provide(NeverEnding())
@@ -81,6 +82,7 @@ async def test_a_client_that_never_reads_is_dropped(provide: Any, gate: Any, mak
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "application/json"])
+@judged_in_rounds
 async def test_also_when_the_upstream_has_ended(provide: Any, gate: Any, make: Any, until: Any, kind: str) -> None:
     """An answer whose end waits in our buffer for a client that takes nothing has not reached it: stalled, not completed (E1b)."""
     weir = await gate(await provide(NeverEnding()))
@@ -103,6 +105,7 @@ async def test_also_when_the_upstream_has_ended(provide: Any, gate: Any, make: A
         assert not client.complete
 
 
+@judged_in_rounds
 async def test_a_slow_reader_is_not_a_dead_one(provide: Any, gate: Any, make: Any, until: Any) -> None:
     """Whoever takes something now and then keeps its stream, however slow."""
     weir = await gate(await provide(NeverEnding()), client={"write_timeout": 0.6})

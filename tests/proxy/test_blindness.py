@@ -9,6 +9,7 @@ from gateway.dialects.openai.reader import ChunkReader
 from gateway.sim.faults import HEALTHY, InOrder, Stall
 from gateway.sim.tempers import Temper
 from gateway.stream.observer import Observer
+from tests.rig.rounds import judged_in_rounds
 
 DONE = b"data: [DONE]\n\n"
 
@@ -29,6 +30,7 @@ def broken_reader(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("spare", [False, True], ids=["", "with a fallback"])
+@judged_in_rounds
 async def test_a_reader_that_raises(provide: Any, gate: Any, direct: Any, broken_reader: None, spare: bool) -> None:
     """The client's bytes are the upstream's, at once and from the first target, and the blindness is counted (E4)."""
     slow = Temper(ttft=0, gap="50ms", tokens=8)

@@ -8,6 +8,7 @@ import pytest
 from gateway.sim.faults import InOrder, NeverEnding, Silent, SlowFirstToken, Stall
 from gateway.sim.load import Aborts, Load
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 LOOPS = "both"
 WITHIN = 3.0
@@ -75,6 +76,7 @@ async def test_while_clogged(provide: Any, gate: Any, until: Any, make: Any, lea
     assert record.seconds["client_blocked"] > 0
 
 
+@judged_in_rounds
 async def test_during_a_fallback(provide: Any, gate: Any, until: Any) -> None:
     """The second attempt ends with its client as the first would have (B1e)."""
     provider = await provide(Silent())
@@ -85,6 +87,7 @@ async def test_during_a_fallback(provide: Any, gate: Any, until: Any) -> None:
     assert [attempt.outcome for attempt in record.attempts] == ["slow", "cancelled"]
 
 
+@judged_in_rounds
 async def test_during_a_hedge(provide: Any, gate: Any, until: Any) -> None:
     """Both racers end with their client."""
     first, second = await provide(Silent()), await provide(Silent())

@@ -21,6 +21,7 @@ def closed_by_gateway(provider: Any) -> bool:
     return bool(provider.requests) and provider.requests[0].closed_by == "peer"
 
 
+@judged_in_rounds
 async def test_a_target_that_only_pings_is_left(provide: Any, gate: Any, direct: Any, until: Any) -> None:
     """Comments and a role are no token: at the deadline the first is closed and the second answers, with no byte of the first (B2)."""
     first, second = await provide(SlowFirstToken(delay=30, ping_every=0.02)), await provide(seed=5)
@@ -40,6 +41,7 @@ async def test_a_target_that_only_pings_is_left(provide: Any, gate: Any, direct:
 
 
 @pytest.mark.parametrize("fault", [Silent(), SlowFirstToken(delay=30, role_first=False)], ids=["no headers", "headers only"])
+@judged_in_rounds
 async def test_a_silent_target_is_left(provide: Any, gate: Any, until: Any, fault: Any) -> None:
     """With headers or without, silence until the deadline moves the call on."""
     first, second = await provide(fault), await provide()
@@ -126,6 +128,7 @@ async def test_with_nobody_left_each_frame_goes_at_once(provide: Any, gate: Any,
     assert [data for _, data in client.pieces[:3]] == frames[:3]
 
 
+@judged_in_rounds
 async def test_the_last_target_has_grace(provide: Any, gate: Any) -> None:
     """The first-token deadline is for moving on; with nobody to move on to it ends nothing."""
     weir = await gate(await provide(Silent()), await provide(temper=Temper(ttft="700ms", gap=0, tokens=2)), first_token=SOON)
@@ -134,6 +137,7 @@ async def test_the_last_target_has_grace(provide: Any, gate: Any) -> None:
     assert client.pieces[-1][0] - client.sent_at > 0.9
 
 
+@judged_in_rounds
 async def test_a_large_preamble_commits(provide: Any, gate: Any, make: Any) -> None:
     """At most 64 KiB or 64 reads are held: what says more than that has been chosen (B3b)."""
     first = await provide(make.chunked(b": " + b"x" * 70_000 + b"\n\n", 0.6, make.event("hi"), DONE))
@@ -188,6 +192,7 @@ async def test_documents_fall_back_too(provide: Any, gate: Any) -> None:
     assert (client.status, client.headers["x-weir-upstream"]) == (200, "b")
 
 
+@judged_in_rounds
 async def test_a_document_may_take_its_time(provide: Any, gate: Any) -> None:
     """How long a whole answer may take is its client's business: the first-token deadline is for streams."""
     other = await provide()

@@ -4,10 +4,12 @@ from typing import Any
 
 from gateway.sim.faults import ErrorEvent, InOrder, SlowFirstToken, Status
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 HEDGE = {"timeout": 0.2, "on_slow": "hedge", "hedge_limit": 1.0}
 
 
+@judged_in_rounds
 async def test_the_first_token_wins(provide: Any, gate: Any, direct: Any, until: Any) -> None:
     """Not the first byte: a target that pings and names its role loses to one that speaks, and its socket goes (B11)."""
     first, second = (
@@ -26,6 +28,7 @@ async def test_the_first_token_wins(provide: Any, gate: Any, direct: Any, until:
     assert weir.targets()[0].last_error is None
 
 
+@judged_in_rounds
 async def test_the_slow_one_may_still_win(provide: Any, gate: Any, until: Any) -> None:
     """A hedge costs the first target nothing: if it speaks first it has won, and the other is closed."""
     first, second = await provide(temper=Temper(ttft="350ms", gap=0, tokens=2)), await provide(SlowFirstToken(delay=30))
@@ -37,6 +40,7 @@ async def test_the_slow_one_may_still_win(provide: Any, gate: Any, until: Any) -
     await until(lambda: second.requests[0].closed_by == "peer")
 
 
+@judged_in_rounds
 async def test_an_error_does_not_win(provide: Any, gate: Any) -> None:
     """A hedge that fails leaves the race to the one still in it, whatever status came first."""
     for fault in (Status(500), Status(400), ErrorEvent(after=0)):
@@ -46,6 +50,7 @@ async def test_an_error_does_not_win(provide: Any, gate: Any) -> None:
         assert next(a.outcome for a in (await weir.record()).attempts) == "won"
 
 
+@judged_in_rounds
 async def test_the_first_may_fail_while_the_hedge_runs(provide: Any, gate: Any, make: Any) -> None:
     """When the first one breaks after the hedge was sent, the hedge is all there is, and its frames are held no longer."""
     first = await provide(make.chunked(b": x\n\n", 0.3, b'data: {"error":{"code":"late"}}\n\n'))
@@ -58,6 +63,7 @@ async def test_the_first_may_fail_while_the_hedge_runs(provide: Any, gate: Any, 
     assert client.pieces[0][0] < client.pieces[-1][0] - 0.1  # the role came before the token, at once
 
 
+@judged_in_rounds
 async def test_hedges_are_limited(provide: Any, gate: Any) -> None:
     """Of ten slow calls a limit of 5 % lets one be raced; the others wait for the target they have (B11)."""
     first, second = await provide(temper=Temper(ttft="120ms", gap=0, tokens=1)), await provide(InOrder([SlowFirstToken(delay=30)] * 9))
@@ -68,6 +74,7 @@ async def test_hedges_are_limited(provide: Any, gate: Any) -> None:
     assert second.total == 1
 
 
+@judged_in_rounds
 async def test_waiting_is_a_choice(provide: Any, gate: Any) -> None:
     """`on_slow: wait` asks nobody else."""
     other = await provide()

@@ -649,6 +649,7 @@ async def test_a_message_too_large(speaks: Any, gate: Any, connect: Any, until: 
     assert (record.outcome, record.error) == ("client_disconnect" if who == "client" else "upstream_error", "message_too_big")
 
 
+@judged_in_rounds
 async def test_a_drain_ends_sessions(speaks: Any, gate: Any, connect: Any) -> None:
     """At the deadline both sides hear 1001 and why; a new session meanwhile is refused."""
     upstream = await speaks()

@@ -178,6 +178,7 @@ async def test_one_answer_in_one_piece_is_not_drained(provide: Any, gate: Any, u
 
 
 @pytest.mark.parametrize("fault", [NeverEnding(), Silent(), Stall(after=3, length=30)], ids=["talking", "before headers", "silent"])
+@judged_in_rounds
 async def test_a_stream_that_nobody_comes_back_for(provide: Any, gate: Any, until: Any, fault: Any) -> None:
     """After `client.drain` it is ended as one whose client has left, its upstream closed; it cannot be had any more."""
     provider = await provide(fault, Temper(ttft=0, gap="5ms", tokens=5))
@@ -197,6 +198,7 @@ async def test_a_stream_that_nobody_comes_back_for(provide: Any, gate: Any, unti
     assert len(weir.plane.shelf) == 0
 
 
+@judged_in_rounds
 async def test_a_stream_that_ended_while_nobody_listened(provide: Any, gate: Any, until: Any) -> None:
     """It has completed when a client has fetched its end, and its slot is free meanwhile; else its client has left."""
     provider = await provide(Stall(after=2, length=0.1))
@@ -222,6 +224,7 @@ async def test_who_leaves_after_the_end_has_completed(provide: Any, gate: Any, m
     assert (await weir.record()).outcome == FINE
 
 
+@judged_in_rounds
 async def test_after_the_end_it_can_be_had_for_a_while(provide: Any, gate: Any, until: Any) -> None:
     """A client that lost the last bytes gets them, as often as it asks, until `client.drain` is over; then nobody knows the stream."""
     weir = await gate(await provide(), client={"on_disconnect": "drain", "drain": 0.8})
@@ -414,6 +417,7 @@ async def test_a_slow_reader_that_has_come_back_is_waited_for(provide: Any, gate
     assert record.seconds["client_blocked"] > 0.3
 
 
+@judged_in_rounds
 async def test_a_client_that_never_reads_is_dropped(provide: Any, gate: Any, make: Any, until: Any) -> None:
     """`write_timeout` holds as on any route, while the stream runs and when an old tape is played: it has been given its time."""
     provider = await provide(NeverEnding())
@@ -494,6 +498,7 @@ async def test_calls_follow_each_other_on_one_connection(provide: Any, gate: Any
     assert client.ended is None
 
 
+@judged_in_rounds
 async def test_a_drain_ends_tapes_too(provide: Any, gate: Any) -> None:
     """While the worker drains a client may come back; at the deadline who listens is told, and nothing outlives it (B9)."""
     provider = await provide(NeverEnding(), Temper(ttft=0, gap="5ms", tokens=5))

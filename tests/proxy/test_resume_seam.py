@@ -158,6 +158,7 @@ async def test_a_target_that_refuses_to_go_on_is_passed_over(provide: Any, gate:
     assert (record.outcome, record.seams[0].target, record.fallback_reason, record.upstream) == ("completed", "c", None, "a")
 
 
+@judged_in_rounds
 async def test_a_slow_continuation_is_left_for_the_next(provide: Any, gate: Any) -> None:
     """The first-token deadline holds for whoever goes on."""
     first, second = await provide(ResetAfter(after=3), temper=SPEECH), await provide(Silent())

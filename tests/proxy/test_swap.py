@@ -13,6 +13,7 @@ from gateway.dialects import DIALECTS
 from gateway.proxy.setup import Setup
 from gateway.sim.faults import NeverEnding, SlowFirstToken, Stall
 from gateway.sim.tempers import Temper
+from tests.rig.rounds import judged_in_rounds
 
 DONE = b"data: [DONE]\n\n"
 
@@ -108,6 +109,7 @@ async def test_a_retired_pool_goes_when_its_last_stream_ends(provide: Any, gate:
     assert weir.plane.retired == []
 
 
+@judged_in_rounds
 async def test_a_race_under_way_may_still_fall_back_to_a_target_that_is_no_more(provide: Any, gate: Any, until: Any) -> None:
     """A call ends by the route it began with, its fallback included; what routing learns of that target then is forgotten."""
     slow, spare, new = await provide(SlowFirstToken(delay=30)), await provide(), await provide()

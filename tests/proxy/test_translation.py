@@ -145,6 +145,7 @@ async def test_a_document_instead_of_a_stream_is_streamed(provide: Any, gate: An
 
 
 @pytest.mark.parametrize("mine", DIALECTS)
+@judged_in_rounds
 async def test_a_slow_first_token_moves_through_three_dialects(provide: Any, gate: Any, direct: Any, make: Any, mine: str) -> None:
     """OpenAI is slow, Anthropic is slow, Ollama answers: the client hears one answer in its own dialect."""
     slow = SlowFirstToken(delay=30)
