@@ -20,6 +20,7 @@ from tests.faults.everywhere import in_every_dialect, opened
 from tests.faults.scripts import ask, fetch
 from tests.faults.tongue import Tongue
 from tests.faults.tongues import TONGUES
+from tests.rig.rounds import judged_in_rounds
 
 FLOOD = SPAN_QUEUE + 4 * SPAN_BATCH
 GAP, TOKENS = 0.02, 10
@@ -108,6 +109,7 @@ class Mute:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@judged_in_rounds
 async def test_a_reader_that_fails_at_every_event(provide: Any, gate: Any, monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
     """The client's bytes are the upstream's, as they come; that we were blind is counted, and nothing is made up about the stream (E4)."""
     tongue = TONGUES[dialect]

@@ -15,6 +15,7 @@ from gateway.sim.faults import GzipAnyway, Script
 from gateway.sim.plan import head
 from gateway.sim.steps import Send
 from gateway.sim.tempers import INSTANT, Temper
+from tests.rig.rounds import judged_in_rounds
 
 HELLO = Prompt(model="m", stream=True, turns=(Turn("user", (Text("hello"),)),))
 SLOW = Temper(ttft=0, gap="20ms", tokens=5)
@@ -27,6 +28,7 @@ def compressed(encoding: str = "gzip", media_type: str = "text/event-stream") ->
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
+@judged_in_rounds
 async def test_a_stream_in_gzip_is_opened_as_it_comes(provide: Any, gate: Any, direct: Any, make: Any, dialect: str) -> None:
     """The client gets what the provider would have sent plainly, block by block; tokens and usage are known (A7a A7b)."""
     provider = await provide(GzipAnyway(), SLOW)
