@@ -58,6 +58,7 @@ async def test_a_preamble_commits_nothing(provide: Any, gate: Any, dialect: str,
 
 @DIALECTS
 @pytest.mark.parametrize("kind", ["token", "reasoning", "tool"])
+@judged_in_rounds
 async def test_a_preamble_comes_with_its_token(provide: Any, gate: Any, dialect: str, kind: str) -> None:
     """With another target left all of it is held until a token of any kind, and then goes out verbatim in one write (B3)."""
     tongue = TONGUES[dialect]
