@@ -56,9 +56,11 @@ class Intervals:
 
     def within(self, start: float, end: float) -> float:
         """Return the seconds of [start, end] that these intervals cover, one still open included."""
-        covered = sum(max(0.0, min(end, to) - max(start, since)) for since, to in self._spans)
-        if self._started is not None:
-            covered += max(0.0, end - max(start, self._started))
+        covered = max(0.0, end - max(start, self._started)) if self._started is not None else 0.0
+        for since, to in reversed(self._spans):
+            if to <= start:  # so are all before it: asked of a stream that has just begun, none is looked at
+                break
+            covered += max(0.0, min(end, to) - max(start, since))
         return covered
 
 
