@@ -257,7 +257,7 @@ class Relay:
             return UpstreamStalled("the upstream fell silent")
         if not self.reading.is_stream or not self.reading.seen:
             return None
-        if now - heard_at > LINGER and (observer.terminated or observer.failure is not None):
+        if lag.over(LINGER, heard_at, now) and (observer.terminated or observer.failure is not None):
             return UpstreamStalled("the upstream said its last word and stayed")
         token_at = observer.last_token_at or self._trial.attempt.sent_at or self.heard_at
         if lag.over(stall.progress, max(token_at, self._resumed_at), now):

@@ -35,7 +35,7 @@ async def test_signs_of_life_are_no_token(provide: Any, gate: Any, until: Any, d
     await closed_by_us(until, first)
     assert client.body == tongue.speech("two")
     assert (client.headers["x-weir-upstream"], client.headers["x-weir-attempts"]) == ("b", "2")
-    assert 0.29 <= client.pieces[0][0] - client.sent_at < 2.2
+    assert 0.29 <= client.pieces[0][0] - client.sent_at < 1.5
     assert [(attempt.outcome, attempt.error) for attempt in record.attempts] == [("slow", "slow_first_token"), ("won", None)]
     assert (record.fallback_reason, weir.targets()[0].last_error) == ("slow_first_token", None)
     assert weir.plane.health.estimate(("a", "m"), weir.plane.clock()) >= 0.29  # a sample cut short, not one that is lost
@@ -189,7 +189,7 @@ async def test_the_first_token_wins_a_hedge(provide: Any, gate: Any, until: Any,
     client = await fetch(weir, tongue)
     record = await weir.record()
     await closed_by_us(until, first)
-    assert first.requests[0].closed_at - client.when(tongue.token("two")) < 5.0
+    assert first.requests[0].closed_at - client.when(tongue.token("two")) < 1.0
     assert client.body == tongue.speech("two")
     assert [(attempt.why, attempt.outcome, attempt.error) for attempt in record.attempts] == [
         ("first", "hedge_lost", None),

@@ -32,7 +32,7 @@ async def test_a_target_that_only_pings_is_left(provide: Any, gate: Any, direct:
     assert (client.headers["x-weir-upstream"], client.headers["x-weir-attempts"]) == ("b", "2")
     assert client.pieces[0][0] - client.sent_at >= 0.29
     await until(lambda: closed_by_gateway(first))
-    assert first.requests[0].closed_at - second.requests[0].at < 5.0
+    assert first.requests[0].closed_at - second.requests[0].at < 1.0
     slow, won = record.attempts
     assert (slow.outcome, slow.error, slow.why, won.outcome, won.why) == ("slow", "slow_first_token", "first", "won", "fallback")
     assert (record.fallback_reason, record.winner, record.outcome) == ("slow_first_token", 1, "completed")
